@@ -1,0 +1,28 @@
+/* What every C source of the core includes: the public prototypes, status codes and the tier switch. */
+#ifndef MINILP_CORE_H
+#define MINILP_CORE_H
+#include <stddef.h>
+#include <stdint.h>
+#include "minilp_core.cdef.h"
+
+enum { MLP_OK = 0, MLP_BAD_ARGUMENT = 1, MLP_NO_MEMORY = 2, MLP_OVERFLOW = 3, MLP_UNSUPPORTED = 4 };
+enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2 };
+
+/* One body, several tiers: write the work once as a static MLP_INLINE function in plain C or with GCC's generic
+ * vectors, then instantiate it in a noinline function per tier with MLP_TARGET_*. The compiler lowers the same
+ * operations to each instruction set, so every tier computes the same bits. */
+#define MLP_INLINE static inline __attribute__((always_inline))
+#define MLP_NOINLINE __attribute__((noinline))
+#define MLP_TARGET_AVX2 __attribute__((noinline, target("avx2,fma")))
+#define MLP_TARGET_AVX512 __attribute__((noinline, target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+
+#ifdef MLP_HAVE_OPENMP
+#include <omp.h>
+#define MLP_PRAGMA(x) _Pragma(#x)
+#define MLP_PARALLEL_FOR(n) MLP_PRAGMA(omp parallel for schedule(static) num_threads(n))
+#else
+#define MLP_PRAGMA(x)
+#define MLP_PARALLEL_FOR(n)
+#endif
+
+#endif

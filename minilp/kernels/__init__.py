@@ -1,0 +1,15 @@
+"""The only rooms that call C: each wrapper checks dtype, shape and layout, then runs the C kernel or its NumPy twin."""
+from minilp.kernels.backend import (
+    Backend,
+    KernelError,
+    available_tiers,
+    backend,
+    calls,
+    set_num_threads,
+    threads,
+    use_backend,
+    use_isa,
+)
+
+__all__ = ["Backend", "KernelError", "available_tiers", "backend", "calls", "set_num_threads", "threads",
+           "use_backend", "use_isa"]

@@ -1,0 +1,83 @@
+"""Fixtures shared by all tests: optional oracles and data, and a guard against leaked state.
+
+``MINILP_REQUIRE=c,torch,objdump,cifar10,multi30k`` turns the skips of those names into failures (what CI sets).
+"""
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from minilp import random as mlp_random
+from minilp.kernels import backend as backend_module
+
+REQUIRED = set(filter(None, os.environ.get("MINILP_REQUIRE", "").split(",")))
+
+
+def skip(name, reason):
+    """Skip with a reason, or fail where the environment says the thing must be there."""
+    if name in REQUIRED:
+        pytest.fail(f"MINILP_REQUIRE has {name!r}, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """torch as an oracle, on one thread."""
+    try:
+        import torch
+    except ImportError:
+        skip("torch", "torch is not installed (extra 'oracle')")
+    torch.set_num_threads(1)
+    return torch
+
+
+@pytest.fixture
+def needs_c():
+    """Skip where the C core is not built."""
+    if not backend_module.available_tiers():
+        skip("c", f"no C core: {backend_module.backend().reason}")
+
+
+@pytest.fixture(scope="session")
+def objdump():
+    """Path of objdump, on x86-64 only."""
+    found = shutil.which("objdump")
+    if found is None or os.uname().machine != "x86_64":
+        skip("objdump", "needs objdump on x86-64")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cifar10_root():
+    """Folder that holds cifar-10-batches-bin/."""
+    root = pathlib.Path(os.environ.get("MINILP_DATA", pathlib.Path.home() / ".cache" / "minilp"))
+    if not (root / "cifar-10-batches-bin" / "test_batch.bin").exists():
+        skip("cifar10", f"no CIFAR-10 under {root} (set MINILP_DATA)")
+    return root
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def isa(request, needs_c):
+    """Every instruction-set tier of this machine in turn."""
+    if request.param not in backend_module.available_tiers():
+        pytest.skip(f"this machine has no {request.param}")
+    with backend_module.use_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def no_leaks():
+    """Fail a test that leaves the backend, the tier, the threads, the gradient switch or the seed changed."""
+    def state():
+        seen = {"backend": backend_module.backend()}
+        try:
+            from minilp.autograd import is_grad_enabled
+            seen["grad"] = is_grad_enabled()
+        except ImportError:
+            pass
+        return seen
+    before, seeds = state(), mlp_random.get_state()
+    yield
+    mlp_random.set_state(seeds)
+    assert state() == before, f"the test leaked state: {before} became {state()}"
