@@ -1,0 +1,161 @@
+"""Float convolutions: float32 by the C core where it is active, otherwise (and for float64) by the NumPy twin.
+
+Results in float32 are the same bits for any thread count, and within K 2^-24 sum |a||b| of the float64 result (K terms
+in the sum); between the C core and NumPy, and between instruction sets, they may differ within that bound.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from minilp.kernels import reference_float as twin
+from minilp.kernels.backend import backend, count
+from minilp.kernels.layout import Array, Pair, check_pair, from_chwn, output_size, to_chwn
+
+FLOATS = (np.float32, np.float64)
+
+
+def check_floats(**arrays: Array) -> None:
+    """Check that all arrays hold one float type.
+
+    Raises
+    ------
+    TypeError
+        If one is not float32 or float64, or two differ; the message names the argument.
+    """
+    first = next(iter(arrays))
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or a.dtype not in FLOATS:
+            raise TypeError(f"{name} must be a float32 or float64 array, got {getattr(a, 'dtype', type(a).__name__)}")
+        if a.dtype != arrays[first].dtype:
+            raise TypeError(f"{name} is {a.dtype}, but {first} is {arrays[first].dtype}; both must have one dtype")
+
+
+def _check_4d(name: str, a: Array, axes: str) -> None:
+    if a.ndim != 4:
+        raise ValueError(f"{name} must have 4 axes {axes}, got shape {a.shape}")
+
+
+def _geometry(stride: Pair, padding: Pair, dilation: Pair, groups: int, channels: int, outputs: int
+              ) -> tuple[Pair, Pair, Pair]:
+    if not isinstance(groups, (int, np.integer)) or groups < 1 or channels % groups or outputs % groups:
+        raise ValueError(f"groups must be a positive int that divides the {channels} input and {outputs} output "
+                         f"channels, got {groups!r}")
+    return check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
+
+
+def _count(name: str, a: Array, in_c: bool) -> None:
+    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if in_c else 'numpy'}]")
+
+
+def conv2d(x: Array, w: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1),
+           groups: int = 1) -> Array:
+    """2-D convolution (cross-correlation) without bias.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Logical (N, C, H, W), float32 or float64, any strides; CHWN storage is read without a copy.
+    w : np.ndarray
+        (O, C / groups, KH, KW), same dtype.
+    stride, padding, dilation : (int, int)
+        Vertical and horizontal.
+    groups : int
+        Divides C and O.
+
+    Returns
+    -------
+    np.ndarray
+        Logical (N, O, OH, OW) in CHWN storage, dtype of ``x``.
+
+    Raises
+    ------
+    TypeError
+        If the dtypes are not one float type.
+    ValueError
+        If shapes do not fit together; the message names the argument.
+    """
+    check_floats(x=x, w=w)
+    _check_4d("x", x, "(N, C, H, W)")
+    _check_4d("w", w, "(O, C / groups, KH, KW)")
+    stride, padding, dilation = _geometry(stride, padding, dilation, groups, x.shape[1], w.shape[0])
+    if w.shape[1] * groups != x.shape[1]:
+        raise ValueError(f"w of shape {w.shape} with groups={groups} needs {w.shape[1] * groups} input channels, "
+                         f"x has {x.shape[1]} (shape {x.shape})")
+    output_size((x.shape[2], x.shape[3]), (w.shape[2], w.shape[3]), stride, padding, dilation)
+    _count("conv2d", x, False)
+    return from_chwn(twin.conv2d(to_chwn(x), w, stride, padding, dilation, groups))
+
+
+def conv2d_input_grad(dy: Array, w: Array, input_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0),
+                      dilation: Pair = (1, 1), groups: int = 1) -> Array:
+    """Gradient of :func:`conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    dy : np.ndarray
+        Logical (N, O, OH, OW), float32 or float64, any strides.
+    w : np.ndarray
+        (O, C / groups, KH, KW), same dtype.
+    input_size : (int, int)
+        H, W of the input.
+    stride, padding, dilation, groups
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    np.ndarray
+        Logical (N, C, H, W) in CHWN storage.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conv2d`; also if ``dy`` is not as large as the convolution's output.
+    """
+    check_floats(dy=dy, w=w)
+    _check_4d("dy", dy, "(N, O, OH, OW)")
+    _check_4d("w", w, "(O, C / groups, KH, KW)")
+    input_size = check_pair("input_size", input_size, 0)
+    stride, padding, dilation = _geometry(stride, padding, dilation, groups, w.shape[1] * groups, w.shape[0])
+    out = output_size(input_size, (w.shape[2], w.shape[3]), stride, padding, dilation)
+    if dy.shape[1:] != (w.shape[0], *out):
+        raise ValueError(f"dy must be (N, {w.shape[0]}, {out[0]}, {out[1]}) for an input of {input_size}, "
+                         f"got {dy.shape}")
+    _count("conv2d_input_grad", dy, False)
+    return from_chwn(twin.conv2d_input_grad(to_chwn(dy), w, input_size, stride, padding, dilation, groups))
+
+
+def conv2d_weight_grad(dy: Array, x: Array, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0),
+                       dilation: Pair = (1, 1), groups: int = 1) -> Array:
+    """Gradient of :func:`conv2d` with respect to its weight.
+
+    Parameters
+    ----------
+    dy : np.ndarray
+        Logical (N, O, OH, OW), float32 or float64, any strides.
+    x : np.ndarray
+        Logical (N, C, H, W), same dtype, any strides.
+    kernel_size : (int, int)
+        KH, KW.
+    stride, padding, dilation, groups
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    np.ndarray
+        (O, C / groups, KH, KW), C order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conv2d`; also if ``dy`` and ``x`` do not belong together.
+    """
+    check_floats(dy=dy, x=x)
+    _check_4d("dy", dy, "(N, O, OH, OW)")
+    _check_4d("x", x, "(N, C, H, W)")
+    kernel_size = check_pair("kernel_size", kernel_size, 1)
+    stride, padding, dilation = _geometry(stride, padding, dilation, groups, x.shape[1], dy.shape[1])
+    out = output_size((x.shape[2], x.shape[3]), kernel_size, stride, padding, dilation)
+    if dy.shape[0] != x.shape[0] or dy.shape[2:] != out:
+        raise ValueError(f"dy must be ({x.shape[0]}, O, {out[0]}, {out[1]}) for x of shape {x.shape}, got {dy.shape}")
+    _count("conv2d_weight_grad", x, False)
+    return twin.conv2d_weight_grad(to_chwn(dy), to_chwn(x), kernel_size, stride, padding, dilation, groups)

@@ -1,0 +1,252 @@
+"""What surrounds the contractions: batch norm, ReLU, addition and max pooling, by the C core or its NumPy twin.
+
+Both give the same bits. float64 goes to the twin, which is what gradient checks use.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from minilp.kernels import reference_norm as twin
+from minilp.kernels.backend import backend, count
+from minilp.kernels.float32 import check_floats
+from minilp.kernels.layout import Array, Pair, check_pair, from_chwn, output_size, to_chwn
+
+
+def _count(name: str, a: Array, in_c: bool) -> None:
+    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if in_c else 'numpy'}]")
+
+
+def _check_activation(name: str, a: Array) -> None:
+    if a.ndim != 4:
+        raise ValueError(f"{name} must have 4 axes (N, C, H, W), got shape {a.shape}")
+
+
+def _per_channel(name: str, value: Array | None, x: Array, default: float) -> Array:
+    """A (C,) array of the dtype of ``x``; None stands for ``default`` in every channel."""
+    if value is None:
+        return np.full(x.shape[1], default, x.dtype)
+    check_floats(x=x, **{name: value})
+    if value.shape != (x.shape[1],):
+        raise ValueError(f"{name} must have shape ({x.shape[1]},), one value a channel, got {value.shape}")
+    return np.ascontiguousarray(value)
+
+
+def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """Batch normalisation in training: every channel by its own mean and biased variance over batch and plane.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Logical (N, C, H, W), float32 or float64, any strides.
+    weight, bias : np.ndarray or None
+        (C,), same dtype; None is 1 and 0.
+    eps : float
+        Added to the variance, at least 0.
+
+    Returns
+    -------
+    (y, mean, var)
+        y like ``x`` in CHWN storage; mean and biased variance (C,), summed in float64 and rounded to the dtype of
+        ``x``. What :func:`batch_norm_backward` wants as ``invstd`` is ``1 / sqrt(var + eps)``.
+
+    Raises
+    ------
+    TypeError
+        If the dtypes are not one float type.
+    ValueError
+        If a shape does not fit, ``eps`` is negative or a channel has no element.
+    """
+    check_floats(x=x)
+    _check_activation("x", x)
+    if x.size == 0:
+        raise ValueError(f"x has no element to take a mean of (shape {x.shape})")
+    if not eps >= 0:
+        raise ValueError(f"eps must be at least 0, got {eps!r}")
+    w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
+    _count("batch_norm", x, False)
+    y, mean, var = twin.batch_norm(to_chwn(x), w, b, float(eps))
+    return from_chwn(y), mean, var
+
+
+def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array | None
+                        ) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`batch_norm`.
+
+    Parameters
+    ----------
+    dy, x : np.ndarray
+        Logical (N, C, H, W), one float dtype, any strides: the output's gradient and the input of forward.
+    mean, invstd : np.ndarray
+        (C,), same dtype: the batch's mean and ``1 / sqrt(var + eps)``.
+    weight : np.ndarray or None
+        (C,), same dtype; None is 1.
+
+    Returns
+    -------
+    (dx, dweight, dbias)
+        dx like ``x`` in CHWN storage; (C,) each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`batch_norm`.
+    """
+    check_floats(x=x, dy=dy)
+    _check_activation("x", x)
+    if dy.shape != x.shape:
+        raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
+    if x.size == 0:
+        raise ValueError(f"x has no element (shape {x.shape})")
+    m, s = _per_channel("mean", mean, x, 0.0), _per_channel("invstd", invstd, x, 1.0)
+    w = _per_channel("weight", weight, x, 1.0)
+    _count("batch_norm_backward", x, False)
+    dx, dweight, dbias = twin.batch_norm_backward(to_chwn(dy), to_chwn(x), m, s, w)
+    return from_chwn(dx), dweight, dbias
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0) element by element; every zero comes out as +0.0 and NaN stays NaN.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float32 or float64, any shape and strides.
+
+    Returns
+    -------
+    np.ndarray
+        Like ``x``; in CHWN storage if 4-D, else in its memory order.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not float.
+    """
+    check_floats(x=x)
+    _count("relu", x, False)
+    return twin.relu(x)
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Gradient of :func:`relu`: ``dy`` where the output ``y`` is above zero, else +0.0.
+
+    Parameters
+    ----------
+    dy, y : np.ndarray
+        One shape and float dtype, any strides.
+
+    Returns
+    -------
+    np.ndarray
+        Like ``y``, stored as :func:`relu` stores.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes or shapes differ.
+    """
+    check_floats(y=y, dy=dy)
+    if dy.shape != y.shape:
+        raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
+    _count("relu_backward", y, False)
+    return twin.relu_backward(dy, y)
+
+
+def add(a: Array, b: Array) -> Array:
+    """a + b of one shape (no broadcasting): the residual connection.
+
+    Parameters
+    ----------
+    a, b : np.ndarray
+        One shape and float dtype, any strides.
+
+    Returns
+    -------
+    np.ndarray
+        In CHWN storage if 4-D, else in the memory order of ``a``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes or shapes differ.
+    """
+    check_floats(a=a, b=b)
+    if a.shape != b.shape:
+        raise ValueError(f"b must have the shape of a, {a.shape}, got {b.shape}")
+    _count("add", a, False)
+    return twin.add(a, b)
+
+
+def _check_window(kernel: Pair, stride: Pair, padding: Pair) -> tuple[Pair, Pair, Pair]:
+    kernel, stride = check_pair("kernel", kernel, 1), check_pair("stride", stride, 1)
+    padding = check_pair("padding", padding, 0)
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"padding must be at most half of the kernel {kernel}, got {padding}")
+    return kernel, stride, padding
+
+
+def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> tuple[Array, Array]:
+    """The largest value of each window; ties go to the first tap, NaN is passed on.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Logical (N, C, H, W), float32 or float64, any strides.
+    kernel, stride, padding : (int, int)
+        Vertical and horizontal; padding at most half of the kernel.
+
+    Returns
+    -------
+    (y, index)
+        Logical (N, C, OH, OW) in CHWN storage: the values, and the winning tap ``ky * KW + kx`` as uint8 (int32 where
+        the window has more than 256 taps).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtype, shape or geometry do not fit.
+    """
+    check_floats(x=x)
+    _check_activation("x", x)
+    kernel, stride, padding = _check_window(kernel, stride, padding)
+    output_size((x.shape[2], x.shape[3]), kernel, stride, padding)
+    _count("max_pool2d", x, False)
+    y, index = twin.max_pool2d(to_chwn(x), kernel, stride, padding)
+    return from_chwn(y), from_chwn(index)
+
+
+def max_pool2d_backward(dy: Array, index: Array, input_size: Pair, kernel: Pair, stride: Pair,
+                        padding: Pair = (0, 0)) -> Array:
+    """Gradient of :func:`max_pool2d`: each output's gradient goes to the input that won.
+
+    Parameters
+    ----------
+    dy, index : np.ndarray
+        Logical (N, C, OH, OW): the gradient, and the index that :func:`max_pool2d` returned.
+    input_size : (int, int)
+        H, W of the input.
+    kernel, stride, padding : (int, int)
+        As forward.
+
+    Returns
+    -------
+    np.ndarray
+        Logical (N, C, H, W) in CHWN storage.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes or shapes do not fit.
+    """
+    check_floats(dy=dy)
+    _check_activation("dy", dy)
+    kernel, stride, padding = _check_window(kernel, stride, padding)
+    input_size = check_pair("input_size", input_size, 0)
+    wanted = np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32
+    if index.dtype != wanted or index.shape != dy.shape:
+        raise ValueError(f"index must be {np.dtype(wanted)} of shape {dy.shape}, got {index.dtype} {index.shape}")
+    out = output_size(input_size, kernel, stride, padding)
+    if dy.shape[2:] != out:
+        raise ValueError(f"dy must be (N, C, {out[0]}, {out[1]}) for an input of {input_size}, got {dy.shape}")
+    _count("max_pool2d_backward", dy, False)
+    return from_chwn(twin.max_pool2d_backward(to_chwn(dy), to_chwn(index), input_size, kernel, stride, padding))

@@ -1,0 +1,223 @@
+"""NumPy twins of the kernels around the contractions: batch norm, ReLU, addition, max pooling.
+
+Each states its operations in a fixed order, and the C core performs the same ones: both give the same bits, in every
+instruction set and for any thread count. All arrays are in storage order (C, H, W, N) unless said otherwise.
+
+The order of a sum over a channel's plane (H, W, N), the only long sums here, is written down once, in
+:func:`ordered_sum`.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from minilp.kernels.layout import Array, Pair, empty_like_stored, output_size
+
+LANES, ROWS = 16, 64
+"""A plane is summed in blocks of 64 rows of 16 neighbours."""
+CHANNEL_BUDGET = 1 << 20
+"""Elements for which the twin holds float64 terms at a time."""
+
+
+def ordered_sum(terms: Array) -> Array:
+    """Sum each row of a float64 matrix in the order that the C core uses too.
+
+    The row is cut into blocks of 64 x 16 neighbours, the last one filled up with zeros. In a block each of the 16
+    columns is summed from top to bottom, starting at +0.0; the blocks' 16 sums are added block after block, starting
+    at +0.0; last, the 16 become 8, 4, 2 and 1 by adding the upper half to the lower half.
+
+    Parameters
+    ----------
+    terms : np.ndarray
+        float64 (C, L).
+
+    Returns
+    -------
+    np.ndarray
+        float64 (C,).
+    """
+    count, length = terms.shape
+    if length % (LANES * ROWS):
+        terms = np.pad(terms, ((0, 0), (0, -length % (LANES * ROWS))))
+    blocks = terms.reshape(count, -1, ROWS, LANES)
+    columns = np.zeros((count, blocks.shape[1], LANES))
+    for row in range(ROWS):
+        columns += blocks[:, :, row]
+    total = np.zeros((count, LANES))
+    for block in range(blocks.shape[1]):
+        total += columns[:, block]
+    for half in (8, 4, 2, 1):
+        total = total[:, :half] + total[:, half:]
+    return total[:, 0]
+
+
+def _channel_blocks(x: Array) -> list[slice]:
+    """Slices of channels whose planes together stay within the budget."""
+    step = max(1, CHANNEL_BUDGET // max(1, x[0].size))
+    return [slice(c, c + step) for c in range(0, x.shape[0], step)]
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Normalise each channel by its own mean and (biased) variance: mean first, then the squared distances from it.
+
+    The statistics are float64; the mean and ``1 / sqrt(var + eps)`` are rounded once to the dtype of ``x``, in which
+    ``y = (x - mean) * invstd * weight + bias`` is computed from left to right.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (C, H, W, N), at least one element a channel.
+    weight, bias : np.ndarray
+        (C,), dtype of ``x``.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    (y, mean, var)
+        y like ``x``; mean and variance (C,), rounded from float64 to the dtype of ``x``.
+    """
+    c, length = x.shape[0], x[0].size
+    y, mean, var = np.empty_like(x), np.empty(c), np.empty(c)
+    for part in _channel_blocks(x):
+        plane = x[part].reshape(-1, length)
+        mean[part] = ordered_sum(plane.astype(np.float64)) / length
+        apart = plane.astype(np.float64) - mean[part, None]
+        var[part] = ordered_sum(apart * apart) / length
+    invstd = (1.0 / np.sqrt(var + eps)).astype(x.dtype)
+    column = (slice(None), None, None, None)
+    np.subtract(x, mean.astype(x.dtype)[column], out=y)
+    y *= invstd[column]
+    y *= weight[column]
+    y += bias[column]
+    return y, mean.astype(x.dtype), var.astype(x.dtype)
+
+
+def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`batch_norm` in training.
+
+    With s1 = sum dy and s2 = sum dy (x - mean), both float64 in the written order, and L the plane's length:
+    dbias = s1, dweight = s2 invstd, dx = ((dy - c1) - (x - mean) c2) (invstd weight) in the dtype of ``x``, where
+    c1 = s1 / L and c2 = s2 invstd invstd / L are rounded to it once. (Differentiating the forward formula; our own
+    arrangement of the standard result.)
+
+    Parameters
+    ----------
+    dy, x : np.ndarray
+        (C, H, W, N), same dtype.
+    mean, invstd, weight : np.ndarray
+        (C,), same dtype.
+
+    Returns
+    -------
+    (dx, dweight, dbias)
+        Like ``x``, (C,) and (C,).
+    """
+    c, length = x.shape[0], x[0].size
+    dx, s1, s2 = np.empty_like(x), np.empty(c), np.empty(c)
+    wide_mean, wide_invstd = mean.astype(np.float64), invstd.astype(np.float64)
+    for part in _channel_blocks(x):
+        plane, grad = x[part].reshape(-1, length).astype(np.float64), dy[part].reshape(-1, length).astype(np.float64)
+        s1[part] = ordered_sum(grad)
+        s2[part] = ordered_sum(grad * (plane - wide_mean[part, None]))
+    column = (slice(None), None, None, None)
+    s2 = s2 * wide_invstd
+    np.subtract(x, mean[column], out=dx)
+    dx *= (s2 * wide_invstd / length).astype(x.dtype)[column]
+    np.subtract(dy - (s1 / length).astype(x.dtype)[column], dx, out=dx)
+    dx *= (invstd * weight)[column]
+    return dx, s2.astype(x.dtype), s1.astype(x.dtype)
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0) with +0.0 for every zero; NaN stays NaN. Any shape; 4-D comes out in CHWN storage."""
+    y = empty_like_stored(x)
+    np.maximum(x, 0, out=y)
+    y += 0.0  # maximum() may keep the sign of -0.0 or not; adding +0.0 settles it
+    return y
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """dy where the output ``y`` of :func:`relu` is above zero, else +0.0. Any shape; stored like ``relu``'s result."""
+    dx = empty_like_stored(y)
+    dx.fill(0)
+    np.copyto(dx, dy, where=y > 0)
+    return dx
+
+
+def add(a: Array, b: Array) -> Array:
+    """a + b of one shape. 4-D comes out in CHWN storage, everything else in the memory order of ``a``."""
+    return np.add(a, b, out=empty_like_stored(a))
+
+
+def _span(size: int, out: int, tap: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """Output positions whose window has ``tap`` inside the input, and the input positions it touches there."""
+    first = max(0, -(-(padding - tap) // stride))
+    last = min(out, (size - 1 + padding - tap) // stride + 1)
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + tap - padding
+    return slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride)
+
+
+def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Array]:
+    """The largest value of each window and the tap it came from.
+
+    Taps are visited row by row; a later one wins if it is greater or NaN, so ties go to the first tap and the last NaN
+    is passed on. Taps in the padding do not take part.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (C, H, W, N).
+    kernel, stride, padding : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    (y, index)
+        (C, OH, OW, N): the values, and as uint8 (int32 for windows of more than 256 taps) ``ky * KW + kx``.
+    """
+    c, h, w, n = x.shape
+    (oh, ow), (kh, kw) = output_size((h, w), kernel, stride, padding), kernel
+    y = np.full((c, oh, ow, n), -np.inf, x.dtype)
+    ky0 = np.maximum(0, padding[0] - np.arange(oh) * stride[0])
+    kx0 = np.maximum(0, padding[1] - np.arange(ow) * stride[1])
+    index = np.empty(y.shape, np.uint8 if kh * kw <= 256 else np.int32)
+    index[...] = (ky0[:, None] * kw + kx0)[None, :, :, None]  # the first tap inside the input
+    for ky in range(kh):
+        to_y, from_y = _span(h, oh, ky, stride[0], padding[0])
+        for kx in range(kw):
+            to_x, from_x = _span(w, ow, kx, stride[1], padding[1])
+            value, best = x[:, from_y, from_x], y[:, to_y, to_x]
+            wins = (value > best) | (value != value)
+            np.copyto(best, value, where=wins)
+            np.copyto(index[:, to_y, to_x], ky * kw + kx, where=wins, casting="unsafe")
+    return y, index
+
+
+def max_pool2d_backward(dy: Array, index: Array, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Each output's gradient goes to the input that won; a pixel adds up its windows in the order of its taps.
+
+    Parameters
+    ----------
+    dy, index : np.ndarray
+        (C, OH, OW, N): the gradient, and what :func:`max_pool2d` returned.
+    size : (int, int)
+        H, W of the input.
+    kernel, stride, padding : (int, int)
+        As forward.
+
+    Returns
+    -------
+    np.ndarray
+        (C, H, W, N).
+    """
+    (c, oh, ow, n), (h, w) = dy.shape, size
+    dx = np.zeros((c, h, w, n), dy.dtype)
+    for ky in range(kernel[0]):
+        from_y, to_y = _span(h, oh, ky, stride[0], padding[0])
+        for kx in range(kernel[1]):
+            from_x, to_x = _span(w, ow, kx, stride[1], padding[1])
+            hit = index[:, from_y, from_x] == ky * kernel[1] + kx
+            dx[:, to_y, to_x] += np.where(hit, dy[:, from_y, from_x], dy.dtype.type(0))
+    return dx
