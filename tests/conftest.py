@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
+from minilp import kernels as backend_module
 from minilp import random as mlp_random
-from minilp.kernels import backend as backend_module
 
 REQUIRED = set(filter(None, os.environ.get("MINILP_REQUIRE", "").split(",")))
 
