@@ -1,0 +1,30 @@
+"""Every operation under one roof: `from minilp.autograd import ops`, then `ops.exp(x)`, `ops.concat([a, b])` ..."""
+
+from minilp.autograd.activations import gelu, relu
+from minilp.autograd.dropout import dropout
+from minilp.autograd.elementwise import add, div, maximum, minimum, mul, neg, pow, sub, where
+from minilp.autograd.indexing import embedding, getitem
+from minilp.autograd.linalg import linear, matmul
+from minilp.autograd.reductions import max, mean, min, std, sum, var
+from minilp.autograd.shape import (
+    broadcast_to,
+    concat,
+    flatten,
+    pad,
+    permute,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unsqueeze,
+)
+from minilp.autograd.softmax import cross_entropy, log_softmax, logsumexp, softmax
+from minilp.autograd.unary import abs, astype, clip, exp, log, sigmoid, sqrt, tanh
+
+__all__ = [
+    "abs", "add", "astype", "broadcast_to", "clip", "concat", "cross_entropy", "div", "dropout", "embedding", "exp",
+    "flatten", "gelu", "getitem", "linear", "log", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean",
+    "min", "minimum", "mul", "neg", "pad", "permute", "pow", "relu", "reshape", "sigmoid", "softmax", "split", "sqrt",
+    "squeeze", "stack", "std", "sub", "sum", "tanh", "transpose", "unsqueeze", "var", "where",
+]
