@@ -1,0 +1,239 @@
+"""What a number format is: a value with two methods, and the record of codes and scales that it makes of a tensor.
+
+A format subclasses :class:`Format` as a frozen dataclass and writes ``bits``, :meth:`Format.encode` and
+:meth:`Format.decode`. It can then play any role in a recipe; everything else has a default that it may improve.
+``minilp.testing.check_format`` holds it to the laws that training relies on.
+"""
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from minilp.formats.qtensor import QTensor
+from minilp.formats.rounding import Stream
+from minilp.formats.spec import Spec
+from minilp.kernels.quantise import absmax, kept_axes
+
+_registry: dict[str, type[Format]] = {}
+
+
+@dataclass(frozen=True)
+class Format(ABC):
+    """A number format: hashable, printable, stored as its name and fields.
+
+    Subclasses are frozen dataclasses whose fields are their parameters. They register under their lower-case class
+    name; defining a class of the same name again replaces the first.
+
+    Attributes
+    ----------
+    scale_bits : int
+        Bits that one scale takes in storage.
+    sums_in_runs : bool
+        Whether :meth:`contract` copes with a scale that varies along a reduced axis.
+    symmetric, preserves_zero, scales_by_powers_of_two, stochastic, exact_contract : bool
+        Laws of ``check_format`` that the format keeps; a format that breaks one on purpose says so by False.
+    scaling, source : str
+        How scales come about, and who proposed the format: for tables and reports.
+    """
+
+    name: ClassVar[str] = "format"
+    scale_bits: ClassVar[int] = 32
+    sums_in_runs: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
+    preserves_zero: ClassVar[bool] = True
+    scales_by_powers_of_two: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = True
+    exact_contract: ClassVar[bool] = True
+    scaling: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    if TYPE_CHECKING:  # a field or a property of the subclass; a property here would pass for the field's default
+        @property
+        def bits(self) -> int:
+            """REQUIRED. Payload bits of one element, scales excluded."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = cls.__name__.lower()
+        _registry[cls.name] = cls
+
+    @abstractmethod
+    def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
+               scales: tuple[np.ndarray, ...] | None = None, limit: float | None = None, name: str = "x") -> QTensor:
+        """REQUIRED. Turn real numbers into integer codes and scales.
+
+        Parameters
+        ----------
+        x : numpy.ndarray
+            float32, any shape and strides; codes take its memory order.
+        keep : iterable of int
+            Axes that keep a scale of their own; ``()`` is one scale for the tensor.
+        stream : Stream or None
+            None rounds to nearest; a stream rounds stochastically.
+        scales : tuple of numpy.ndarray or None
+            Scales to use instead of those that ``x`` calls for; what is too large for them saturates.
+        limit : float or None
+            The scale is made for this largest magnitude instead of ``x``'s; what is larger saturates.
+        name : str
+            What an error calls the tensor.
+
+        Returns
+        -------
+        QTensor
+            Integer codes of ``x``'s shape and their scales.
+
+        Raises
+        ------
+        NotFiniteError
+            If ``x`` holds NaN or infinity.
+        """
+
+    @abstractmethod
+    def decode(self, q: QTensor) -> np.ndarray:
+        """REQUIRED. The float32 values of codes and scales, in the codes' memory order."""
+
+    def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
+        """Multiply two coded operands exactly in integers.
+
+        Parameters
+        ----------
+        a, b : QTensor
+            Operands, in the order that :class:`Spec` gives; one of them has this format.
+        spec : Spec
+            Kind and geometry of the contraction.
+
+        Returns
+        -------
+        numpy.ndarray or NotImplemented
+            float32 result; NotImplemented, the default, if this format has no kernel for the pair.
+        """
+        return NotImplemented
+
+    def table(self) -> np.ndarray | None:
+        """Value of each code in units of the scale, for formats whose values are small integers.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            int8 of length 256, indexed by ``code & 255``, all magnitudes at most 127; None where there is none.
+        """
+        return None
+
+    def ste(self, x: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        """Straight-through rule: the gradient of ``x`` from that of its encoded self. Identity by default."""
+        return grad
+
+    def cost(self, other: Format) -> dict[str, int]:
+        """Operations of one multiply-accumulate with an operand of format ``other``.
+
+        Returns
+        -------
+        dict
+            Operation name -> count, for :mod:`minilp.energy`.
+
+        Raises
+        ------
+        NotImplementedError
+            If unknown, which is the default: an unknown operation is an error, never free.
+        """
+        raise NotImplementedError(f"{self} does not say which operations one multiply-accumulate with {other} takes: "
+                                  f"define {type(self).__name__}.cost")
+
+    def explain(self, a: float, b: float) -> str:
+        """One multiply-accumulate in words, each operand encoded as a tensor of its own."""
+        lines, product = [f"{self}: {self.bits} bits"], 1.0
+        for letter, number in (("a", a), ("b", b)):
+            q = self.encode(np.array([number], np.float32), name=letter)
+            value = float(q.decode()[0])
+            scales = ", ".join(str(scale.reshape(-1)[0]) for scale in q.scales)
+            lines.append(f"{letter} = {number:g}: code {q.codes[0]}, scale {scales or 'none'}, decodes to {value:g}")
+            product *= value
+        return "\n".join([*lines, f"product {product:g}; exact {a * b:g}"])
+
+    def codes(self) -> np.ndarray:
+        """Every canonical code, ascending: by default all integers of magnitude at most 2^(bits - 1) - 1."""
+        top = 2 ** (self.bits - 1) - 1
+        return np.arange(-top, top + 1).astype(np.int8 if self.bits <= 8 else np.int16)
+
+    @property
+    def levels(self) -> int:
+        """Number of distinct values under one scale."""
+        return len(self.codes())
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Smallest and largest positive value in units of the scale; None if the format does not say."""
+        return None
+
+    def __str__(self) -> str:
+        """The class name with ``bits`` and whatever field is not at its default."""
+        shown = [field.name for field in dataclasses.fields(self)
+                 if field.name == "bits" or getattr(self, field.name) != field.default]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    def to_config(self) -> dict[str, Any]:
+        """Name and fields as plain JSON; :meth:`from_config` reads it back."""
+        return {"name": self.name, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+
+    @staticmethod
+    def from_config(config: str | dict[str, Any]) -> Format:
+        """Build a format from what :meth:`to_config` returned, or from its name alone.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name or field; the message lists the known ones.
+        """
+        fields = {"name": config} if isinstance(config, str) else dict(config)
+        name = str(fields.pop("name", "")).lower()
+        if name not in _registry:
+            raise ValueError(f"unknown format {name!r}; known: {', '.join(available())}")
+        known = [field.name for field in dataclasses.fields(_registry[name])]
+        unknown = [field for field in fields if field not in known]
+        if unknown:
+            raise ValueError(f"format {name!r} has no field {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        return _registry[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+
+
+def available() -> tuple[str, ...]:
+    """Names of all registered formats, sorted."""
+    return tuple(sorted(_registry))
+
+
+def largest(x: np.ndarray, keep: Iterable[int] = (), limit: float | None = None, name: str = "x") -> np.ndarray:
+    """The magnitudes that scales are made for: what nearly every ``encode`` starts with.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32.
+    keep : iterable of int
+        Axes that keep a scale of their own.
+    limit : float or None
+        Returned everywhere instead of the maximum of ``x``.
+    name : str
+        What an error calls the tensor.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape of ``x`` with 1 for every axis not kept.
+
+    Raises
+    ------
+    NotFiniteError
+        If ``x`` holds NaN or infinity (looked for only where no limit is given).
+    ValueError
+        If the limit is negative or not finite, or ``keep`` is not a set of axes.
+    """
+    if limit is None:
+        return absmax(x, keep, name)
+    if not 0 <= limit <= np.finfo(np.float32).max:
+        raise ValueError(f"{name}: limit must be finite and not negative, got {limit}")
+    axes = kept_axes(keep, x.ndim)
+    return np.full([n if axis in axes else 1 for axis, n in enumerate(x.shape)], limit, np.float32)

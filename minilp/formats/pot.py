@@ -1,0 +1,237 @@
+"""Powers of two: a sign, an exponent and a zero, under one adaptive power-of-two scale per tensor (ALS-PoTQ).
+
+After Liu et al. 2023, "Ultra-low Precision Multiplication-free Training for Deep Neural Networks" (arXiv 2302.14458).
+The abstract gives the idea: adaptive layer-wise scaling, and products that are an exponent addition and a sign XOR. The
+code set, the scale equation and the rounding written here are our re-implementation under stated assumptions.
+"""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minilp.formats.base import Format, largest
+from minilp.formats.qtensor import QTensor
+from minilp.formats.rounding import Stream
+from minilp.formats.spec import Spec
+from minilp.kernels.quantise import kept_axes, pot_decode, pot_encode
+from minilp.kernels.reference_quantise import THRESHOLDS
+
+INT64_ROOM = 62  # bits of magnitude an int64 accumulator may reach: sign and one bit to spare
+
+
+def rlog2(x: np.ndarray, threshold: str = "log") -> np.ndarray:
+    """The integer nearest to log2 x, from the float32 bits: add, then shift the mantissa out.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32, positive and normal.
+    threshold : {"log", "linear"}
+        Up from sqrt 2 (nearest in the log domain; no float32 number is a tie) or from 1.5 on (nearest in value).
+
+    Returns
+    -------
+    numpy.ndarray
+        int32.
+    """
+    return ((x.view(np.int32) + np.int32(THRESHOLDS[threshold])) >> 23) - np.int32(127)
+
+
+@dataclass(frozen=True)
+class PoT(Format):
+    """``0`` and ``+-2^(k + beta)``, k from -emax to emax = 2^(bits-2) - 1: one sign bit and a (bits-1)-bit exponent.
+
+    A code is a signed level: 0, or sign times (k + emax + 1). So a code is monotone in its value, its magnitude less
+    one is a left shift, and ``+-2^(|code| - 1)`` is its value in units of the smallest power.
+
+    beta is chosen per tensor (or kept axis) so that the largest magnitude lands on the largest power; it is an INT8
+    that also saturates where a value would leave float32's normal range.
+
+    Parameters
+    ----------
+    bits : int
+        3 to 6. Five bits give INT4 exponents, -7 to 7.
+    threshold : {"log", "linear"}
+        Nearest in the log domain (up from sqrt 2), or nearest in value (up from 1.5 on).
+    underflow : {"rounded", "half"}
+        Zero where the rounded exponent is below the smallest, or where the magnitude is below half the smallest power.
+    accumulate : {"exact", "int32"}
+        Exact sums (int64, or a count per exponent where that could overflow), or the paper's INT32, with its overflows
+        counted.
+    """
+
+    bits: int = 5
+    threshold: str = "log"
+    underflow: str = "rounded"
+    accumulate: str = "exact"
+    scale_bits: ClassVar[int] = 8
+    scaling: ClassVar[str] = "2^beta per tensor or kept axis: the largest magnitude lands on the largest power"
+    source: ClassVar[str] = "Liu et al. 2023 (arXiv 2302.14458), re-implemented under stated assumptions"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or self.bits not in (3, 4, 5, 6):
+            raise ValueError(f"PoT: bits must be 3, 4, 5 or 6, got {self.bits!r}")
+        for field, options in (("threshold", ("log", "linear")), ("underflow", ("rounded", "half")),
+                               ("accumulate", ("exact", "int32"))):
+            if getattr(self, field) not in options:
+                raise ValueError(f"PoT: {field} must be one of {', '.join(options)}, got {getattr(self, field)!r}")
+
+    @property
+    def emax(self) -> int:
+        """Largest exponent k; the smallest is its negative."""
+        return 2 ** (self.bits - 2) - 1
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest positive value at beta = 0."""
+        return 2.0**-self.emax, 2.0**self.emax
+
+    def beta(self, maximum: np.ndarray) -> np.ndarray:
+        """The scale for a largest magnitude: rlog2(maximum) - emax, saturating; 0 for an all-zero tensor.
+
+        Rounding (not floor or ceiling) puts the maximum exactly on the top code: nothing saturates, no code is wasted.
+
+        Parameters
+        ----------
+        maximum : numpy.ndarray
+            float32, not negative, finite.
+
+        Returns
+        -------
+        numpy.ndarray
+            int32, same shape, in [emax - 126, 127 - emax].
+        """
+        beta = rlog2(maximum, self.threshold) - np.int32(self.emax)
+        beta = np.clip(beta, self.emax - 126, 127 - self.emax).astype(np.int32)
+        return np.where(maximum == 0, np.int32(0), beta)
+
+    def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
+               scales: tuple[np.ndarray, ...] | None = None, limit: float | None = None, name: str = "x") -> QTensor:
+        """Codes and beta; see :meth:`Format.encode`.
+
+        Stochastic rounding goes by linear distance between neighbouring powers, and between 0 and the smallest power.
+        """
+        beta = self.beta(largest(x, keep, limit, name)) if scales is None else scales[0]
+        codes = pot_encode(x, beta, self.bits, stream, self.threshold, self.underflow, name)
+        return QTensor(self, codes, (beta,), keep=kept_axes(keep, x.ndim))
+
+    def decode(self, q: QTensor) -> np.ndarray:
+        """sign * 2^(k + beta), float32."""
+        return pot_decode(q.codes, q.scales[0], self.bits)
+
+    def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
+        """Exact contraction by sign XOR, exponent add and shift: MF-MAC. Only with another PoT operand.
+
+        A scale that varies along a kept axis multiplies the result by powers of two afterwards, which rounds only where
+        the result is subnormal.
+
+        Raises
+        ------
+        ValueError
+            If a scale varies along an axis that the contraction sums over.
+
+        Warns
+        -----
+        RuntimeWarning
+            If ``accumulate="int32"`` and additions overflowed; the message has their number.
+        """
+        if not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
+            return NotImplemented
+        from minilp.kernels.pot import pot_contract  # not needed for encoding and decoding
+
+        fa, fb = a.format, b.format
+        along = [_kept_scale(q, axes, spec, which) for q, axes, which in
+                 zip((a, b), spec.axes, ("first", "second"), strict=True)]
+        common = [int(beta.max(initial=-126)) for beta in along]
+        span = 2 * (fa.emax + fb.emax) + max(spec.terms(a.shape, b.shape) - 1, 0).bit_length()
+        accumulate = "int64" if span <= INT64_ROOM else "counts"
+        if "int32" in (fa.accumulate, fb.accumulate):
+            accumulate = "int32"
+        result = pot_contract(spec.kind, a.codes, b.codes, bits_a=fa.bits, bits_b=fb.bits,
+                              exponent=sum(common) - fa.emax - fb.emax, stride=spec.stride, padding=spec.padding,
+                              dilation=spec.dilation, groups=spec.groups, size=spec.size, accumulate=accumulate,
+                              return_overflows=accumulate == "int32")
+        if accumulate == "int32":
+            result, overflows = result
+            if overflows:
+                warnings.warn(f"{spec.kind}: {overflows} additions overflowed the INT32 accumulator and wrapped",
+                              RuntimeWarning, stacklevel=2)
+        for position, (beta, top) in enumerate(zip(along, common, strict=True)):
+            if beta.size > 1:
+                np.ldexp(result, _on_result(beta - top, position, spec, result.shape), out=result)
+        return result
+
+    def table(self) -> np.ndarray | None:
+        """Up to 4 bits: +-2^(|code| - 1), at most 64."""
+        if self.bits > 4:
+            return None
+        table, codes = np.zeros(256, np.int8), self.codes()
+        table[codes] = np.sign(codes) << np.maximum(np.abs(codes) - 1, 0)
+        return table
+
+    def cost(self, other: Format) -> dict[str, int]:
+        """One MF-MAC: an exponent add, a sign XOR, an accumulator add (64 bits wide where a product may exceed INT32).
+
+        The one-hot decode of the product's exponent is part of the accumulator's input and is not priced.
+        """
+        if not isinstance(other, PoT):
+            return super().cost(other)
+        accumulator = "int32_add" if 2 * (self.emax + other.emax) < 31 else "int64_add"
+        return {f"int{max(self.bits, other.bits) - 1}_add": 1, "xor1": 1, accumulator: 1}
+
+    def explain(self, a: float, b: float) -> str:
+        """One MF-MAC, field by field, each operand encoded as a tensor of its own."""
+        width, emax = self.bits - 1, self.emax
+        q = [self.encode(np.array([number], np.float32), name=name) for name, number in (("a", a), ("b", b))]
+        codes, betas = [int(t.codes[0]) for t in q], [int(t.scales[0][0]) for t in q]
+        values = [float(t.decode()[0]) for t in q]
+        lines = [f"{self}: value = (-1)^sign * 2^(k + beta), k from {-emax} to {emax}, {self.levels} values"]
+        for name, number, code, beta, value in zip("ab", (a, b), codes, betas, values, strict=True):
+            k = abs(code) - 1 - emax if code else -emax - 1
+            field = f"{k & (2**width - 1):0{width}b}"
+            words = f"sign {int(code < 0)}, k = {k} ({field})" if code else f"zero code ({field}), sign 0"
+            lines.append(f"{name:<12}{number:g}: {words}, beta = {beta}, decodes to {value:g}")
+        exponent = betas[0] + betas[1] - 2 * emax
+        if 0 in codes:
+            lines.append("zero gate   an operand is zero: the product is gated off, the accumulator stays 0")
+            lines.append(f"result      0   (exact product {a * b:g})")
+            return "\n".join(lines)
+        sign, ks = int((codes[0] ^ codes[1]) < 0), [abs(code) - 1 - emax for code in codes]
+        total = sum(ks)
+        shift = total + 2 * emax
+        integer = -(1 << shift) if sign else 1 << shift
+        lines += [
+            f"sign        {int(codes[0] < 0)} XOR {int(codes[1] < 0)} = {sign}",
+            f"exponent    {ks[0]} + {ks[1]} = {total}   (INT{width} addition, {width + 1}-bit result)",
+            f"one-hot     1 << ({total} + {2 * emax}) = {1 << shift}",
+            f"accumulator 0 {'-' if sign else '+'} {1 << shift} = {integer}",
+            f"scale       * 2^(beta_a + beta_b - {2 * emax}) = 2^{exponent}, once per output",
+            f"result      {integer * 2.0**exponent:g}   (exact product {a * b:g})",
+        ]
+        return "\n".join(lines)
+
+
+def _kept_scale(q: QTensor, summed: tuple[int, ...], spec: Spec, which: str) -> np.ndarray:
+    """beta as a vector along the operand's kept axis (length 1 if shared)."""
+    beta = q.scales[0]
+    for axis in summed:
+        if beta.shape[axis] > 1:
+            raise ValueError(f"{spec.kind}: the scale of the {which} operand varies along its axis {axis}, which this "
+                             f"contraction sums over; PoT needs one scale per sum")
+    return beta.reshape(-1)
+
+
+def _on_result(shift: np.ndarray, position: int, spec: Spec, shape: tuple[int, ...]) -> np.ndarray:
+    """A vector along an operand's kept axis, shaped to broadcast against the result."""
+    if position == 0:
+        return shift.reshape(-1, *(1,) * (len(shape) - 1))
+    if spec.groups > 1 and spec.kind == "conv2d_input_grad":  # channel g * I + i has the weight's input channel i
+        shift = np.tile(shift, spec.groups)
+    if spec.groups > 1 and spec.kind == "conv2d_weight_grad":  # row o sees the act channels of its own group
+        rows = np.repeat(shift.reshape(spec.groups, -1), shape[0] // spec.groups, axis=0)
+        return rows.reshape(*shape[:2], *(1,) * (len(shape) - 2))
+    return shift.reshape(1, -1, *(1,) * (len(shape) - 2))

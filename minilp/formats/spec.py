@@ -1,0 +1,70 @@
+"""Which contraction: its kind, its geometry, and which axes of the operands it sums over."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# kind: (summed axes of a, summed axes of b, axis of a that becomes result axis 0, axis of b that becomes result axis 1)
+_AXES = {
+    "conv2d": ((1, 2, 3), (1, 2, 3), 0, 0),  # act (N, C, H, W), weight (O, C / groups, KH, KW) -> (N, O, OH, OW)
+    "conv2d_input_grad": ((1, 2, 3), (0, 2, 3), 0, 1),  # error (N, O, OH, OW), weight -> (N, C, H, W)
+    "conv2d_weight_grad": ((0, 2, 3), (0, 2, 3), 1, 1),  # error, act -> (O, C / groups, KH, KW)
+    "linear": ((1,), (1,), 0, 0),  # act (T, F), weight (O, F) -> (T, O)
+    "linear_input_grad": ((1,), (0,), 0, 1),  # error (T, O), weight -> (T, F)
+    "linear_weight_grad": ((0,), (0,), 1, 1),  # error, act -> (O, F)
+}
+KINDS = tuple(_AXES)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One contraction of two operands, named as the gradient it computes.
+
+    Parameters
+    ----------
+    kind : str
+        ``conv2d`` (act, weight), ``conv2d_input_grad`` (error, weight), ``conv2d_weight_grad`` (error, act), or the
+        same three for ``linear``.
+    stride, padding, dilation : tuple of int
+        Vertical and horizontal; convolutions only.
+    groups : int
+        Channel groups.
+    size : tuple of int or None
+        (H, W) of the input for an input gradient, (KH, KW) for a weight gradient, else None.
+    """
+
+    kind: str
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _AXES:
+            raise ValueError(f"Spec: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+
+    @property
+    def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Axes of the first and of the second operand that the contraction sums over."""
+        return _AXES[self.kind][:2]
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """The axis of the first operand that becomes result axis 0, and that of the second that becomes axis 1."""
+        return _AXES[self.kind][2:]
+
+    def terms(self, a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> int:
+        """Most products that one result element sums.
+
+        Parameters
+        ----------
+        a_shape, b_shape : tuple of int
+            Shapes of the operands.
+        """
+        if self.kind == "conv2d_input_grad":
+            return b_shape[0] // self.groups * b_shape[2] * b_shape[3]
+        shape, axes = (a_shape, self.axes[0]) if self.kind.endswith("weight_grad") else (b_shape, self.axes[1])
+        count = 1
+        for axis in axes:
+            count *= shape[axis]
+        return count
