@@ -5,11 +5,13 @@ in the sum); between the C core and NumPy, and between instruction sets, they ma
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minilp.kernels import reference_float as twin
-from minilp.kernels.backend import backend, count
-from minilp.kernels.layout import Array, Pair, check_pair, from_chwn, output_size, to_chwn
+from minilp.kernels.backend import active, backend, check, count, ffi, lib
+from minilp.kernels.layout import Array, Pair, check_pair, empty, from_chwn, output_size, to_chwn
 
 FLOATS = (np.float32, np.float64)
 
@@ -43,8 +45,25 @@ def _geometry(stride: Pair, padding: Pair, dilation: Pair, groups: int, channels
     return check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
 
 
-def _count(name: str, a: Array, in_c: bool) -> None:
-    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if in_c else 'numpy'}]")
+def in_c(name: str, a: Array) -> bool:
+    """Whether the C core computes this call (float32, C backend); counts the call under the tier's name."""
+    here = a.dtype == np.float32 and active() == "c"
+    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if here else 'numpy'}]")
+    return here
+
+
+def pointer(a: Array, kind: str = "float") -> Any:
+    """The address of a C-contiguous array for cffi, which checks nothing itself."""
+    if not a.flags.c_contiguous:
+        raise ValueError(f"a C kernel needs a C-contiguous array, got strides {a.strides} for shape {a.shape}")
+    return ffi.cast(f"{kind} *", a.ctypes.data)
+
+
+def _sizes(batch: int, channels: int, size: Pair, outputs: int, kernel: Pair, stride: Pair, padding: Pair,
+           dilation: Pair, groups: int) -> Any:
+    """The C core's record of a convolution's sizes."""
+    return ffi.new("mlp_f32_geometry *", [batch, channels, *size, outputs, *kernel, *stride, *padding, *dilation,
+                                          groups])
 
 
 def conv2d(x: Array, w: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1),
@@ -81,9 +100,14 @@ def conv2d(x: Array, w: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), di
     if w.shape[1] * groups != x.shape[1]:
         raise ValueError(f"w of shape {w.shape} with groups={groups} needs {w.shape[1] * groups} input channels, "
                          f"x has {x.shape[1]} (shape {x.shape})")
-    output_size((x.shape[2], x.shape[3]), (w.shape[2], w.shape[3]), stride, padding, dilation)
-    _count("conv2d", x, False)
-    return from_chwn(twin.conv2d(to_chwn(x), w, stride, padding, dilation, groups))
+    size, kernel = (x.shape[2], x.shape[3]), (w.shape[2], w.shape[3])
+    out = output_size(size, kernel, stride, padding, dilation)
+    if not in_c("conv2d", x):
+        return from_chwn(twin.conv2d(to_chwn(x), w, stride, padding, dilation, groups))
+    a, w, y = to_chwn(x), np.ascontiguousarray(w), empty((w.shape[0], *out, x.shape[0]), np.float32)
+    sizes = _sizes(x.shape[0], x.shape[1], size, w.shape[0], kernel, stride, padding, dilation, groups)
+    check(lib().mlp_f32_conv2d(sizes, pointer(a), pointer(w), pointer(y)), "conv2d")
+    return from_chwn(y)
 
 
 def conv2d_input_grad(dy: Array, w: Array, input_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0),
@@ -120,8 +144,13 @@ def conv2d_input_grad(dy: Array, w: Array, input_size: Pair, stride: Pair = (1, 
     if dy.shape[1:] != (w.shape[0], *out):
         raise ValueError(f"dy must be (N, {w.shape[0]}, {out[0]}, {out[1]}) for an input of {input_size}, "
                          f"got {dy.shape}")
-    _count("conv2d_input_grad", dy, False)
-    return from_chwn(twin.conv2d_input_grad(to_chwn(dy), w, input_size, stride, padding, dilation, groups))
+    if not in_c("conv2d_input_grad", dy):
+        return from_chwn(twin.conv2d_input_grad(to_chwn(dy), w, input_size, stride, padding, dilation, groups))
+    channels, kernel = w.shape[1] * groups, (w.shape[2], w.shape[3])
+    a, w, dx = to_chwn(dy), np.ascontiguousarray(w), empty((channels, *input_size, dy.shape[0]), np.float32)
+    sizes = _sizes(dy.shape[0], channels, input_size, w.shape[0], kernel, stride, padding, dilation, groups)
+    check(lib().mlp_f32_conv2d_input_grad(sizes, pointer(a), pointer(w), pointer(dx)), "conv2d_input_grad")
+    return from_chwn(dx)
 
 
 def conv2d_weight_grad(dy: Array, x: Array, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0),
@@ -157,5 +186,10 @@ def conv2d_weight_grad(dy: Array, x: Array, kernel_size: Pair, stride: Pair = (1
     out = output_size((x.shape[2], x.shape[3]), kernel_size, stride, padding, dilation)
     if dy.shape[0] != x.shape[0] or dy.shape[2:] != out:
         raise ValueError(f"dy must be ({x.shape[0]}, O, {out[0]}, {out[1]}) for x of shape {x.shape}, got {dy.shape}")
-    _count("conv2d_weight_grad", x, False)
-    return twin.conv2d_weight_grad(to_chwn(dy), to_chwn(x), kernel_size, stride, padding, dilation, groups)
+    if not in_c("conv2d_weight_grad", x):
+        return twin.conv2d_weight_grad(to_chwn(dy), to_chwn(x), kernel_size, stride, padding, dilation, groups)
+    a, b, dw = to_chwn(dy), to_chwn(x), empty((dy.shape[1], x.shape[1] // groups, *kernel_size), np.float32)
+    sizes = _sizes(x.shape[0], x.shape[1], (x.shape[2], x.shape[3]), dy.shape[1], kernel_size, stride, padding,
+                   dilation, groups)
+    check(lib().mlp_f32_conv2d_weight_grad(sizes, pointer(a), pointer(b), pointer(dw)), "conv2d_weight_grad")
+    return dw

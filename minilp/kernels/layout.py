@@ -6,6 +6,7 @@ convolution needs neither im2col nor a transpose, since every neighbour of a pix
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 Pair = tuple[int, int]
 
+LINE = 64
+"""Bytes of a cache line."""
 copies = 0
 """How often :func:`to_chwn` had to copy since the import: a counter for tests and for the hunt after hidden copies."""
 
@@ -63,11 +66,20 @@ def is_chwn(x: Array) -> bool:
     return x.ndim == 4 and bool(x.transpose(1, 2, 3, 0).flags.c_contiguous)
 
 
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Like np.empty, starting on a cache line: a vector of 16 floats then never straddles two of them."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start:start + size].view(kind).reshape(shape)
+
+
 def empty_like_stored(x: Array) -> Array:
     """An uninitialised array of the shape and dtype of ``x``: CHWN storage if 4-D, else the memory order of ``x``."""
     if x.ndim == 4:
         n, c, h, w = x.shape
-        return from_chwn(np.empty((c, h, w, n), x.dtype))
+        return from_chwn(empty((c, h, w, n), x.dtype))
     return np.empty_like(x)
 
 

@@ -7,13 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from minilp.kernels import reference_norm as twin
-from minilp.kernels.backend import backend, count
-from minilp.kernels.float32 import check_floats
+from minilp.kernels.backend import check, lib
+from minilp.kernels.float32 import check_floats, in_c, pointer
 from minilp.kernels.layout import Array, Pair, check_pair, from_chwn, output_size, to_chwn
-
-
-def _count(name: str, a: Array, in_c: bool) -> None:
-    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if in_c else 'numpy'}]")
 
 
 def _check_activation(name: str, a: Array) -> None:
@@ -63,7 +59,7 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
     if not eps >= 0:
         raise ValueError(f"eps must be at least 0, got {eps!r}")
     w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
-    _count("batch_norm", x, False)
+    in_c("batch_norm", x)
     y, mean, var = twin.batch_norm(to_chwn(x), w, b, float(eps))
     return from_chwn(y), mean, var
 
@@ -99,7 +95,7 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
         raise ValueError(f"x has no element (shape {x.shape})")
     m, s = _per_channel("mean", mean, x, 0.0), _per_channel("invstd", invstd, x, 1.0)
     w = _per_channel("weight", weight, x, 1.0)
-    _count("batch_norm_backward", x, False)
+    in_c("batch_norm_backward", x)
     dx, dweight, dbias = twin.batch_norm_backward(to_chwn(dy), to_chwn(x), m, s, w)
     return from_chwn(dx), dweight, dbias
 
@@ -123,7 +119,7 @@ def relu(x: Array) -> Array:
         If ``x`` is not float.
     """
     check_floats(x=x)
-    _count("relu", x, False)
+    in_c("relu", x)
     return twin.relu(x)
 
 
@@ -148,7 +144,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     check_floats(y=y, dy=dy)
     if dy.shape != y.shape:
         raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
-    _count("relu_backward", y, False)
+    in_c("relu_backward", y)
     return twin.relu_backward(dy, y)
 
 
@@ -173,7 +169,7 @@ def add(a: Array, b: Array) -> Array:
     check_floats(a=a, b=b)
     if a.shape != b.shape:
         raise ValueError(f"b must have the shape of a, {a.shape}, got {b.shape}")
-    _count("add", a, False)
+    in_c("add", a)
     return twin.add(a, b)
 
 
@@ -210,7 +206,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> 
     _check_activation("x", x)
     kernel, stride, padding = _check_window(kernel, stride, padding)
     output_size((x.shape[2], x.shape[3]), kernel, stride, padding)
-    _count("max_pool2d", x, False)
+    in_c("max_pool2d", x)
     y, index = twin.max_pool2d(to_chwn(x), kernel, stride, padding)
     return from_chwn(y), from_chwn(index)
 
@@ -248,5 +244,5 @@ def max_pool2d_backward(dy: Array, index: Array, input_size: Pair, kernel: Pair,
     out = output_size(input_size, kernel, stride, padding)
     if dy.shape[2:] != out:
         raise ValueError(f"dy must be (N, C, {out[0]}, {out[1]}) for an input of {input_size}, got {dy.shape}")
-    _count("max_pool2d_backward", dy, False)
+    in_c("max_pool2d_backward", dy)
     return from_chwn(twin.max_pool2d_backward(to_chwn(dy), to_chwn(index), input_size, kernel, stride, padding))
