@@ -1,0 +1,168 @@
+"""The command line. Every command is a function that Python users can call; here its arguments are read and it speaks.
+
+Exit codes: 0 done, 1 the work failed (a diverged training, a download that broke), 2 a wrong argument, 130 Ctrl-C.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import minilp
+from minilp import data, report, training
+
+
+def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
+    """An argparse type whose error says what was expected."""
+    def convert(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}") from None
+    return convert
+
+
+WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
+ROOT = "folder of the data sets (default $MINILP_DATA, else ~/.cache/minilp)"
+THREADS = "threads of the C kernels; changes no number"
+
+
+def _train(args: argparse.Namespace) -> int:
+    options = {key: value for key, value in vars(args).items() if key not in ("run", "set")}
+    training.train(**options, settings=args.set)
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    if args.threads is not None:
+        minilp.set_num_threads(args.threads)
+    found = training.evaluate(args.path, root=args.root)
+    print(f"{args.path}: test accuracy {found.test_acc:.2%} ({found.test_acc!r}), test loss {found.test_loss:.4f}, "
+          f"{found.images} images, {found.epoch} epochs trained")
+    if found.recorded is not None:
+        same = "the same" if found.recorded == found.test_acc else f"NOT the same, {found.recorded!r}"
+        print(f"metrics.csv recorded {same}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    found = training.compare(args.paths, plot=args.plot)
+    print(found)
+    print(f"plot: {found.plot}" if found.plot else "no plot: matplotlib is not installed (pip install 'minilp[plot]')")
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    print(report.explain(args.format, args.a, args.b))
+    return 0
+
+
+def _formats(args: argparse.Namespace) -> int:
+    print(report.formats())
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.name == "cifar10":
+        from minilp.data import cifar10
+
+        cifar10.download(args.root, layout=args.layout)
+    print(data.describe(args.name, args.root))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Its namespace has ``run``, the function of the chosen command.
+    """
+    top = argparse.ArgumentParser(prog="minilp", description="Train networks on low-bit numbers.")
+    top.add_argument("--version", action="version", version=f"minilp {minilp.__version__} ({minilp.backend()})")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    _add_train(command("train", _train, "Train a model; without arguments small_cnn with potq on shapes10."))
+
+    sub = command("eval", _eval, "Evaluate a run's checkpoint on the test images.")
+    sub.add_argument("path", metavar="RUN", help="a run directory, such as runs/NAME")
+    sub.add_argument("--root", metavar="DIR", help="folder of the data sets, if not the one of the training")
+    sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
+
+    sub = command("compare", _compare, "Put runs side by side: one table and one plot.")
+    sub.add_argument("paths", nargs="+", metavar="RUN", help="run directories; gaps are against the first")
+    sub.add_argument("--plot", default="compare.png", metavar="FILE", help="picture of the curves (compare.png)")
+
+    sub = command("explain", _explain, "One multiply-accumulate, field by field.")
+    sub.add_argument("format", metavar="FORMAT", help="a format such as pot or pot:bits=4, or a recipe such as potq")
+    sub.add_argument("a", type=REAL, help="first factor")
+    sub.add_argument("b", type=REAL, help="second factor")
+
+    command("formats", _formats, "Every format: bits, levels, range, scale, source.")
+
+    sub = command("data", _data, "Describe a data set; cifar10 is downloaded first, checked and unpacked (resumable).")
+    sub.add_argument("name", metavar="NAME", help="cifar10, shapes10, or the path of a folder or .npz file")
+    sub.add_argument("--root", metavar="DIR", help=ROOT)
+    sub.add_argument("--layout", choices=("binary", "python"), default="binary",
+                     help="which CIFAR-10 archive to download (default binary)")
+    return top
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz file")
+    sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ...")
+    sub.add_argument("--recipe", metavar="NAME", help="potq (default) or fp32")
+    sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
+    sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
+    sub.add_argument("--lr", type=REAL, metavar="X", help="learning rate (the peak of a one-cycle schedule)")
+    sub.add_argument("--momentum", type=REAL, metavar="X", help="of SGD, Nesterov's (default 0.9)")
+    sub.add_argument("--weight-decay", type=REAL, metavar="X", help="of SGD (default 5e-4)")
+    sub.add_argument("--schedule", metavar="NAME", help="onecycle (default), cosine, step or constant")
+    sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
+    sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change the recipe or the model, such as act.bits=4, error.rounding=stochastic, "
+                          "model.shortcut=A; may be repeated")
+    sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
+    sub.add_argument("--root", metavar="DIR", help=ROOT)
+    sub.add_argument("--out", metavar="DIR", help="run directory (default runs/<data>-<model>-<recipe>-s<seed>)")
+    sub.add_argument("--resume", action="store_true", help="continue the unfinished run in --out, or the latest one")
+    sub.add_argument("--save-every", type=WHOLE, metavar="N",
+                     help="a checkpoint every N steps, besides those at the ends of epochs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt as stop:
+        print(f"minilp: {str(stop) or 'stopped'}", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        print(f"minilp: error: {error}", file=sys.stderr)
+        return 2
+    except (training.Diverged, OSError) as error:
+        print(f"minilp: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""What a training is: every switch that decides its numbers, in one frozen record that goes to config.json and back."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minilp import models
+from minilp import recipe as recipes
+from minilp.recipe import Recipe
+from minilp.roles import literal
+
+SCHEDULES = ("onecycle", "cosine", "step", "constant")
+AUGMENTATIONS = ("none", "crop_flip")
+
+# What a data set asks for when the user does not say. shapes10 is easy and must be done in a minute; the CIFAR-10 line
+# is the usual recipe for its ResNets (crop and flip, Nesterov momentum 0.9, weight decay 5e-4) with a one-cycle
+# schedule, which reaches a given accuracy in fewer epochs than steps do and scales to any number of them.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "shapes10": {"epochs": 6, "batch_size": 64, "lr": 0.1, "augment": "none"},
+    "cifar10": {"epochs": 30, "batch_size": 128, "lr": 0.2, "augment": "crop_flip"},
+}
+OTHER_DATA = {"epochs": 10, "batch_size": 64, "lr": 0.1, "augment": "none"}
+
+MAY_CHANGE = ("root", "threads", "save_every")
+"""Where and how a training runs, not what it computes: a resumed run may name these anew."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every switch of a training.
+
+    Build it with :meth:`create`, which fills in the data set's defaults.
+
+    Attributes
+    ----------
+    data : str
+        ``"shapes10"``, ``"cifar10"``, or the path of a folder or .npz file (kept absolute).
+    model : str
+        A name that :func:`minilp.models.build` knows.
+    recipe : Recipe
+        Which format plays which role, ``settings`` included.
+    epochs, batch_size : int
+        Passes over the training images; images a step, in evaluation too.
+    lr : float
+        Learning rate: the peak of a one-cycle schedule, the start of the others.
+    momentum, weight_decay : float
+        Of SGD; with momentum it is Nesterov's.
+    schedule : {"onecycle", "cosine", "step", "constant"}
+        Step divides the rate by 10 after a half and after three quarters of the training.
+    augment : {"none", "crop_flip"}
+        Random crop with padding 4 and random flip, or nothing.
+    seed : int
+        Of initialisation, data order, augmentation and rounding.
+    model_options : dict
+        Keyword arguments of the model (``--set model.shortcut=A``).
+    settings : tuple of str
+        The ``key=value`` changes as given, for the record; the recipe and the model options contain them.
+    root : str or None
+        Folder of downloaded data sets.
+    threads : int or None
+        Threads of the C kernels; None leaves them as they are. Never changes a number.
+    save_every : int
+        A checkpoint every so many steps besides those at the ends of epochs; 0 for none. Never changes a number.
+    """
+
+    data: str
+    model: str
+    recipe: Recipe
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    augment: str
+    seed: int
+    model_options: dict[str, Any]
+    settings: tuple[str, ...]
+    root: str | None = None
+    threads: int | None = None
+    save_every: int = 0
+
+    @staticmethod
+    def create(data: str = "shapes10", model: str = "small_cnn", recipe: str | Recipe = "potq", *,
+               settings: Iterable[str] | Mapping[str, Any] = (), **given: Any) -> TrainConfig:
+        """A checked configuration.
+
+        Parameters
+        ----------
+        data, model : str
+            See the class.
+        recipe : str or Recipe
+            A preset's name, or a recipe of your own.
+        settings : iterable of "key=value", or mapping
+            Changes to the recipe (``act.bits=4``, see :meth:`minilp.recipe.Recipe.set`) and to the model's options
+            (``model.width=32``), applied in order.
+        **given
+            Any other attribute of the class; None means the data set's default.
+
+        Returns
+        -------
+        TrainConfig
+
+        Raises
+        ------
+        ValueError
+            Naming the argument, what came and what was expected.
+        """
+        if not isinstance(recipe, Recipe):
+            recipe = recipes.get(recipe)
+        lines = [f"{k}={v}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
+        options: dict[str, Any] = {}
+        for line in lines:
+            key, equals, value = line.partition("=")
+            if not (key and equals):
+                raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
+            if key.startswith("model."):
+                options[key.removeprefix("model.")] = literal(value)
+            else:
+                try:
+                    recipe = recipe.set(key, value)
+                except TypeError as error:
+                    raise ValueError(f"set: {line!r}: {error}") from error
+        if data not in DEFAULTS:
+            if not pathlib.Path(data).expanduser().exists():
+                raise ValueError(f"data: expected {', '.join(DEFAULTS)} or the path of a folder or .npz file that "
+                                 f"exists, got {data!r}")
+            data = str(pathlib.Path(data).expanduser().resolve())
+        defaults = {"momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle", "seed": 0,
+                    **DEFAULTS.get(data, OTHER_DATA)}
+        chosen = {**defaults, **{k: v for k, v in given.items() if v is not None}}
+        known = {field.name for field in dataclasses.fields(TrainConfig)}
+        if unknown := set(chosen) - known:
+            raise ValueError(f"{sorted(unknown)[0]}: not an argument of a training; there are "
+                             f"{', '.join(sorted(known))}")
+        if chosen.get("root") is not None:
+            chosen["root"] = str(pathlib.Path(chosen["root"]).expanduser().resolve())
+        return TrainConfig(data=data, model=model, recipe=recipe, model_options=options, settings=tuple(lines),
+                           **chosen)
+
+    def __post_init__(self) -> None:
+        if self.model not in models.available():
+            raise ValueError(f"model: expected one of {', '.join(models.available())}, got {self.model!r}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("save_every", 0), ("threads", 1)):
+            value = getattr(self, name)
+            if name == "threads" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+        for name, bound in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < bound:
+                below = "" if bound == math.inf else f" and < {bound:g}"
+                raise ValueError(f"{name}: expected a finite number >= 0{below}, got {value!r}")
+            object.__setattr__(self, name, float(value))
+        for name, names in (("schedule", SCHEDULES), ("augment", AUGMENTATIONS)):
+            if getattr(self, name) not in names:
+                raise ValueError(f"{name}: expected one of {', '.join(names)}, got {getattr(self, name)!r}")
+
+    @property
+    def data_name(self) -> str:
+        """The data set's name for titles and folders: a path's last part without its ending."""
+        return self.data if self.data in DEFAULTS else pathlib.Path(self.data).stem
+
+    @property
+    def name(self) -> str:
+        """``<data>-<model>-<recipe>-s<seed>``, the default name of the run directory."""
+        return f"{self.data_name}-{self.model}-{self.recipe.name}-s{self.seed}"
+
+    def command(self) -> str:
+        """The command line that starts the same training again, or what to do where none can."""
+        if recipes.PRESETS.get(self.recipe.name) is None or self._rebuilt_recipe() != self.recipe:
+            return "from Python, with this recipe: minilp.train(recipe=...)"
+        words = ["minilp", "train"]
+        for name in ("data", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment",
+                     "seed", "root"):
+            if (value := getattr(self, name)) is not None:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--recipe", self.recipe.name]
+        for line in self.settings:
+            words += ["--set", line]
+        return shlex.join(words)
+
+    def _rebuilt_recipe(self) -> Recipe:
+        """What ``--recipe`` and ``--set`` would give."""
+        recipe = recipes.get(self.recipe.name)
+        for key, _, value in (line.partition("=") for line in self.settings):
+            recipe = recipe if key.startswith("model.") else recipe.set(key, value)
+        return recipe
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON. ``recipe`` is the name, ``recipe_config`` the whole recipe."""
+        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        config["recipe"], config["settings"] = self.recipe.name, list(self.settings)
+        config["recipe_config"] = self.recipe.to_config()
+        return config
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of :meth:`to_config`.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or out of range.
+        """
+        fields = dict(config)
+        known = {field.name for field in dataclasses.fields(TrainConfig)} | {"recipe_config"}
+        if set(fields) != known:
+            raise ValueError(f"config: missing {sorted(known - set(fields))}, unknown {sorted(set(fields) - known)}; "
+                             f"was it written by another version of minilp?")
+        fields["recipe"] = Recipe.from_config(fields.pop("recipe_config"))
+        fields["settings"] = tuple(fields["settings"])
+        return TrainConfig(**fields)
+
+    @staticmethod
+    def load(path: str | pathlib.Path) -> TrainConfig:
+        """Read a config.json.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one; the message names it.
+        """
+        try:
+            return TrainConfig.from_config(json.loads(pathlib.Path(path).read_text()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not the configuration of a training ({error})") from error

@@ -1,0 +1,127 @@
+"""Where did the NaN come from: the error that ends a diverged training, and the search for the layer to name."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minilp.autograd import Tensor, no_grad
+from minilp.kernels.quantise import NotFiniteError
+from minilp.nn import Module
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which numbers stopped being finite.
+
+    Attributes
+    ----------
+    layer : str
+        Dotted name of the layer; ``"input"`` for the batch itself.
+    role : str
+        ``weight`` (a parameter), ``act`` (the layer's input or output) or ``wgrad`` (a parameter's gradient).
+    tensor : str
+        The tensor in the layer's own words, such as ``"weight"`` or ``"output"``.
+    """
+
+    layer: str
+    role: str
+    tensor: str
+
+    def __str__(self) -> str:
+        return f"{self.tensor} of layer {self.layer!r} (role {self.role})"
+
+
+class Diverged(ArithmeticError):
+    """A training met a NaN or an infinity.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where: both count from 0.
+    place : Place or None
+        The first non-finite tensor; None where only the loss, or only a tensor inside a layer, is not finite.
+    """
+
+    def __init__(self, epoch: int, step: int, cause: str, place: Place | None) -> None:
+        first = f"; first non-finite numbers: {place}" if place else ""
+        super().__init__(f"the training diverged at step {step} (epoch {epoch}): {cause}{first}. "
+                         f"A smaller learning rate usually helps")
+        self.epoch, self.step, self.place = epoch, step, place
+
+
+def is_about_nan(error: BaseException) -> bool:
+    """Whether an error says that a loss, or a tensor on its way to be encoded, was not finite."""
+    return isinstance(error, (FloatingPointError, NotFiniteError)) or isinstance(error.__cause__, NotFiniteError)
+
+
+def find_value(model: Module, x: np.ndarray) -> Place | None:
+    """Run the model forward and name the first non-finite tensor in the order of computation.
+
+    Parameters
+    ----------
+    model : Module
+        In training mode its running statistics change; the caller has given up on this step anyway.
+    x : ndarray
+        The batch.
+
+    Returns
+    -------
+    Place or None
+        None if all is finite.
+    """
+    if not np.isfinite(x).all():
+        return Place("input", "act", "image batch")
+    found: list[Place] = []
+    handles = []
+
+    def look_before(name: str) -> Any:
+        def hook(module: Module, args: tuple[Any, ...]) -> None:
+            for value in args:
+                if not found and isinstance(value, Tensor) and not np.isfinite(value.data).all():
+                    found.append(Place(name, "act", "input"))
+            for key, param in module.named_parameters(recurse=False):
+                if not found and not np.isfinite(param.data).all():
+                    found.append(Place(name, "weight", key))
+        return hook
+
+    def look_after(name: str) -> Any:
+        def hook(module: Module, args: tuple[Any, ...], out: Any) -> None:
+            if not found and isinstance(out, Tensor) and not np.isfinite(out.data).all():
+                found.append(Place(name, "act", "output"))
+        return hook
+
+    for name, module in model.named_modules():
+        handles += [module.register_forward_pre_hook(look_before(name or "model")),
+                    module.register_forward_hook(look_after(name or "model"))]
+    try:
+        with no_grad():
+            model(Tensor(x))
+    except ValueError as error:  # a format met the NaN; a hook has noted it by then, or it arose inside a layer
+        if not is_about_nan(error):
+            raise
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def find_gradient(model: Module) -> Place | None:
+    """Name the non-finite gradient that was computed first: backward starts at the last layer.
+
+    Parameters
+    ----------
+    model : Module
+        After a backward pass.
+
+    Returns
+    -------
+    Place or None
+        None if all gradients are finite.
+    """
+    for name, param in reversed(list(model.named_parameters())):
+        if param.grad is not None and not np.isfinite(param.grad).all():
+            layer, _, tensor = name.rpartition(".")
+            return Place(layer or "model", "wgrad", tensor + ".grad")
+    return None

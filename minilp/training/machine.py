@@ -1,0 +1,67 @@
+"""Facts about this process that go into a report: backend, peak memory, commit."""
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import minilp
+from minilp.kernels import backend
+from minilp.recipe import Recipe
+
+
+def kernels(recipe: Recipe) -> str:
+    """Which kernels a training with this recipe runs, in words for its first line.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A recipe that codes weight and act, or act and error, needs integer contractions.
+    """
+    coded = recipe.roles != type(recipe.roles)()
+    if backend().name == "c":
+        return "shift/add integer kernels" if coded else "float32 kernels"
+    return "integer contractions by NumPy's float64 matrix product" if coded else "NumPy's float32 matrix product"
+
+
+def first_line(recipe: Recipe) -> str:
+    """``minilp 0.1.0 on C core (avx2, 2 threads), shift/add integer kernels``."""
+    return f"minilp {minilp.__version__} on {backend()}, {kernels(recipe)}"
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The backend as plain JSON: name, reason, isa, threads, kernels."""
+    now = backend()
+    return {"name": now.name, "reason": now.reason, "isa": now.isa, "threads": now.threads, "kernels": kernels(recipe)}
+
+
+def peak_bytes() -> int | None:
+    """Most memory this process ever held in RAM, in bytes; None where the system does not say."""
+    try:
+        # Linux: ru_maxrss would also count the process that started this one.
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def commit() -> str | None:
+    """Git hash of the minilp checkout that runs, with ``-dirty`` where files differ from it; None outside of one."""
+    root = pathlib.Path(minilp.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root,
+                                 capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

@@ -1,0 +1,73 @@
+"""Pictures of trainings, where matplotlib is installed; without it nothing is drawn and nothing fails."""
+from __future__ import annotations
+
+import importlib.util
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minilp.training import files
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def curves(rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path) -> bool:
+    """Draw loss and accuracy over the epochs.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Rows of metrics.csv.
+    title : str
+        Of the picture.
+    path : pathlib.Path
+        PNG file to write; the same rows give the same bytes.
+
+    Returns
+    -------
+    bool
+        False if matplotlib is missing; then no file is written.
+    """
+    return compared({title: rows}, path)
+
+
+def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path) -> bool:
+    """Draw the curves of several runs over each other: train dashed, test solid, one colour a run.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of mapping
+        Name -> rows of metrics.csv.
+    path : pathlib.Path
+        PNG file to write.
+
+    Returns
+    -------
+    bool
+        False if matplotlib is missing; then no file is written.
+    """
+    if not available():
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, acc = figure.subplots(1, 2)
+    for number, (name, rows) in enumerate(runs.items()):
+        epochs = [row["epoch"] for row in rows]
+        for axes, column in ((loss, "loss"), (acc, "acc")):
+            for split, style in (("train", "--"), ("test", "-")):
+                axes.plot(epochs, [row[f"{split}_{column}"] for row in rows], style, color=f"C{number % 10}",
+                          marker=".", label=f"{name}, {split}")
+    loss.set(xlabel="epoch", ylabel="cross-entropy loss")
+    acc.set(xlabel="epoch", ylabel="accuracy")
+    acc.legend(fontsize="small")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})  # no version inside: same rows, same bytes
+    files.write_atomic(path, png.getvalue())
+    return True

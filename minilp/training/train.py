@@ -1,0 +1,266 @@
+"""Training: the function behind ``minilp train``, its loop, and what it writes when."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minilp import data as data_sets
+from minilp.kernels import set_num_threads
+from minilp.kernels import threads as current_threads
+from minilp.nn import Module
+from minilp.recipe import Recipe
+from minilp.training import checkpoint, machine, plots, rundir
+from minilp.training.config import MAY_CHANGE, TrainConfig
+from minilp.training.progress import Progress, interruptible
+from minilp.training.rundir import RunDirectory
+from minilp.training.session import Session, evaluate_model
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished training.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The run directory.
+    config : TrainConfig
+        What was trained.
+    rows : tuple of dict
+        One row an epoch, the columns of metrics.csv.
+    model : Module
+        The trained model, in evaluation mode.
+    test_acc : float
+        Share of the test images classified right after the last epoch, in [0, 1].
+    images_per_s, seconds : float
+        Training images a second (evaluation excluded); wall-clock time of all epochs.
+    """
+
+    path: pathlib.Path
+    config: TrainConfig
+    rows: tuple[dict[str, Any], ...]
+    model: Module
+    test_acc: float
+    images_per_s: float
+    seconds: float
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a training after its state was saved; the message says how to go on."""
+
+
+def train(data: str | None = None, model: str | None = None, recipe: str | Recipe | None = None, *,
+          epochs: int | None = None, batch_size: int | None = None, lr: float | None = None,
+          momentum: float | None = None, weight_decay: float | None = None, schedule: str | None = None,
+          augment: str | None = None, seed: int | None = None, settings: Iterable[str] | Mapping[str, Any] = (),
+          root: str | os.PathLike[str] | None = None, threads: int | None = None, save_every: int | None = None,
+          out: str | os.PathLike[str] | None = None, resume: bool = False, quiet: bool = False) -> Result:
+    """Train a model and leave a run directory behind.
+
+    Parameters
+    ----------
+    data : str, optional
+        ``"shapes10"`` (default), ``"cifar10"``, or a folder or .npz file.
+    model : str, optional
+        ``"small_cnn"`` (default), ``"resnet20"``, ...; see :func:`minilp.models.available`.
+    recipe : str or Recipe, optional
+        ``"potq"`` (default), ``"fp32"``, or a recipe of your own.
+    epochs, batch_size, lr, momentum, weight_decay, schedule, augment, seed, settings, root, threads, save_every
+        See :class:`~minilp.training.TrainConfig`; None means the data set's default.
+    out : path, optional
+        The run directory; default ``runs/<data>-<model>-<recipe>-s<seed>``, with -2, -3, ... if that is taken.
+    resume : bool
+        Continue the unfinished run in ``out`` (or the latest one of the default name) to exactly the numbers it would
+        have had. Its configuration is taken from there.
+    quiet : bool
+        Print nothing; the log is written all the same.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what came and what was expected.
+    FileNotFoundError
+        If the data are not there; the message says how to get them.
+    Diverged
+        If a loss or gradient becomes NaN or infinite; the last checkpoint stays.
+    Interrupted
+        After Ctrl-C, once the state is saved.
+    """
+    given = {"data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+             "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "augment": augment,
+             "seed": seed, "root": None if root is None else os.fspath(root), "threads": threads,
+             "save_every": save_every}
+    config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
+    run, hint = rundir.choose(out, config.name, resume)
+    if resume:
+        config = _stored(run, config, [k for k, v in given.items() if v is not None] + ["settings"] * bool(settings))
+    before = current_threads()
+    try:
+        if config.threads is not None:
+            set_num_threads(config.threads)
+        with interruptible() as stopped:
+            training = _Training(config, run, stopped, quiet)  # nothing is written if the data or the model do not fit
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.lock()
+            return training.run_all(hint)
+    finally:
+        set_num_threads(before)
+        run.unlock()
+
+
+def _stored(run: RunDirectory, asked: TrainConfig, given: list[str]) -> TrainConfig:
+    """The configuration of a run to be resumed; what the user named must agree with it."""
+    stored = TrainConfig.load(run.file(rundir.CONFIG))
+    changes = {}
+    for name in given:
+        new, old = getattr(asked, name), getattr(stored, name)
+        if name == "recipe" and asked.settings != stored.settings:
+            new, old = new.name, old.name  # a resumed run need not repeat its settings
+        if name in MAY_CHANGE:
+            changes[name] = new
+        elif new != old:
+            raise ValueError(f"{name}: the run in {run.path} was started with {old!r}, got {new!r}; a resumed run "
+                             f"keeps its configuration")
+    return dataclasses.replace(stored, **changes)
+
+
+class _Training:
+    """The loop, and the order in which things reach the disk."""
+
+    def __init__(self, config: TrainConfig, run: RunDirectory, stopped: Any, quiet: bool) -> None:
+        self.config, self.run, self.stopped, self.quiet = config, run, stopped, quiet
+        self.train_set, self.test_set = data_sets.load(config.data, config.root)
+        self.session = Session(config, self.train_set)
+        self.resumed = False
+        self.log_lines = 0
+
+    def run_all(self, hint: str) -> Result:
+        """Train until the last epoch, or until something ends it early."""
+        session, run, config = self.session, self.run, self.config
+        if run.file(rundir.CHECKPOINT).exists() and run.started:
+            arrays, meta = checkpoint.load(run.file(rundir.CHECKPOINT))
+            session.restore(arrays, meta)
+            run.rewind(meta["epoch"], meta["log_lines"])
+            self.log_lines, self.resumed = meta["log_lines"], True
+        else:
+            run.begin(config)
+        size = len(self.train_set)
+        progress = self.progress = Progress(config.epochs * size, session.epoch * size + session.seen, self.quiet)
+        try:
+            self._head(hint)
+            while session.epoch < config.epochs:
+                self._epoch()
+            if not run.finished:
+                self._finish()
+        finally:
+            progress.close()
+        return self._result()
+
+    def _head(self, hint: str) -> None:
+        """The first lines: on a resume only for the screen, since the log has them."""
+        config = self.config
+        parameters = sum(p.size for p in self.session.model.parameters())
+        lines = [machine.first_line(config.recipe), f"recipe {config.recipe}",
+                 f"{config.data_name}: {len(self.train_set)} training and {len(self.test_set)} test images; "
+                 f"{config.model}: {parameters:,} parameters",
+                 f"{config.epochs} epochs, batch {config.batch_size}, SGD lr {config.lr:g} ({config.schedule}), "
+                 f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}, augment {config.augment}, "
+                 f"seed {config.seed}"]
+        for line in lines:
+            self.progress.line(line)
+            if not self.resumed:
+                self._log(line)
+        if hint:
+            self.progress.line(f"note: {hint}")
+        if self.resumed:
+            self.progress.line(f"resuming {self.run.path} at epoch {self.session.epoch + 1}, "
+                               f"batch {self.session.batch + 1}" if not self.run.finished else
+                               f"{self.run.path} is finished already")
+
+    def _log(self, line: str) -> None:
+        self.run.log(line)
+        self.log_lines += 1
+
+    def _save(self) -> None:
+        self.session.save(self.run.file(rundir.CHECKPOINT), self.log_lines)
+
+    def _epoch(self) -> None:
+        """One epoch: train, evaluate, then row, log line and checkpoint in this order."""
+        session, config = self.session, self.config
+        label = f"epoch {session.epoch + 1}/{config.epochs}"
+        batches = session.loader.epoch(session.epoch, start=session.batch)
+        start, train_before, before = time.perf_counter(), session.train_seconds, session.seconds
+        while not self.stopped() and (item := next(batches, None)) is not None:
+            session.step(*item)
+            session.train_seconds = train_before + time.perf_counter() - start
+            session.seconds = before + time.perf_counter() - start
+            self.progress.step(len(item[1]), label, session.loss_sum / session.seen, session.correct / session.seen)
+            if config.save_every and session.step_number % config.save_every == 0:
+                saving = time.perf_counter()
+                self._save()
+                train_before -= time.perf_counter() - saving  # a checkpoint is no training time
+        if self.stopped():
+            self._interrupted()
+        scores = evaluate_model(session.model, self.test_set, config.batch_size, config.seed, self.stopped)
+        if scores is None:
+            self._interrupted()
+        assert scores is not None
+        session.seconds = before + time.perf_counter() - start
+        row = {"epoch": session.epoch + 1, "train_loss": session.loss_sum / session.seen,
+               "train_acc": session.correct / session.seen, "test_loss": scores[0], "test_acc": scores[1],
+               "images_per_s": session.seen / session.train_seconds, "seconds": session.seconds}
+        line = (f"{label}: train loss {row['train_loss']:.4f}, train acc {row['train_acc']:.2%}, "
+                f"test loss {row['test_loss']:.4f}, test acc {row['test_acc']:.2%}, "
+                f"{row['images_per_s']:.0f} images/s, {row['seconds']:.1f} s")
+        self.run.add_row(row)
+        self._log(line)
+        self.progress.line(line)
+        session.next_epoch()
+        self._save()
+
+    def _interrupted(self) -> None:
+        """Save and leave."""
+        self._save()
+        raise Interrupted(f"stopped at epoch {self.session.epoch + 1}, step {self.session.step_number}; everything is "
+                          f"saved. Go on with: minilp train --resume --out {self.run.path}")
+
+    def _finish(self) -> None:
+        """The picture, then result.json, which marks the run as finished."""
+        config, rows = self.config, self.run.rows()
+        plots.curves(rows, config.name, self.run.file(rundir.CURVES))
+        images_per_s, seconds = _speed(rows, len(self.train_set))
+        self.run.write_result({
+            "config": config.to_config(), "commit": machine.commit(), "epochs": rows, "test_acc": rows[-1]["test_acc"],
+            "test_loss": rows[-1]["test_loss"], "seconds": seconds, "images_per_s": images_per_s,
+            "energy_pj_per_image": None, "peak_bytes": machine.peak_bytes(),
+            "parameters": sum(p.size for p in self.session.model.parameters()),
+            "backend": machine.describe(config.recipe),
+        })
+
+    def _result(self) -> Result:
+        """Read back what was written, and say it."""
+        rows = self.run.rows()
+        images_per_s, seconds = _speed(rows, len(self.train_set))
+        result = Result(self.run.path, self.config, tuple(rows), self.session.model.eval(), rows[-1]["test_acc"],
+                        images_per_s, seconds)
+        for line in (f"test accuracy {result.test_acc:.2%}; {images_per_s:.0f} images/s in the training loop "
+                     f"(evaluation excluded); {seconds:.1f} s",
+                     f"run directory: {self.run.path}",
+                     f"again: {self.config.command()}",
+                     f"check: minilp eval {self.run.path}"):
+            self.progress.line(line)
+        return result
+
+
+def _speed(rows: list[dict[str, Any]], images: int) -> tuple[float, float]:
+    """Training images a second over all epochs, and the seconds of all epochs."""
+    return images * len(rows) / sum(images / row["images_per_s"] for row in rows), sum(row["seconds"] for row in rows)

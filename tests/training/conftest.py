@@ -1,0 +1,60 @@
+"""A training that takes a fraction of a second, and what must be equal between two runs of it."""
+import json
+import re
+
+import numpy as np
+import pytest
+
+from minilp.training import train
+
+WALL_CLOCK = ("seconds", "images_per_s", "peak_bytes", "commit")  # commit: someone may work in the checkout meanwhile
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """44 training and 20 test images of 8 x 8 in four classes; a class is where the bright spot is."""
+    rng = np.random.default_rng(5)
+    arrays = {}
+    for split, count in (("train", 44), ("test", 20)):
+        labels = np.arange(count) % 4
+        images = rng.integers(0, 90, (count, 3, 8, 8))
+        for image, label in zip(images, labels, strict=True):
+            image[:, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 120
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = images.astype(np.uint8), labels
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def options(tiny):
+    """Arguments of ``train`` for that data: 3 epochs of 6 steps, the last one of 4 images, quick and quiet."""
+    return {"data": str(tiny), "epochs": 3, "batch_size": 8, "lr": 0.1, "augment": "crop_flip",
+            "settings": ["model.width=4", "error.rounding=stochastic"], "quiet": True}
+
+
+@pytest.fixture
+def finished(tmp_path, options):
+    """A finished run."""
+    return train(**options, out=tmp_path / "finished")
+
+
+def contents(run):
+    """Everything in a run directory, wall-clock values masked: file name -> bytes or values."""
+    found = {}
+    for path in sorted(run.iterdir()):
+        data = path.read_bytes()
+        if path.name == "metrics.csv":
+            data = [line.split(",")[:-2] for line in data.decode().splitlines()]
+        elif path.name == "log.txt":
+            data = re.sub(r"\d+ images/s, [\d.]+ s", "", data.decode())
+        elif path.name == "result.json":
+            data = {k: v for k, v in json.loads(data).items() if k not in WALL_CLOCK}
+            data["epochs"] = [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in data["epochs"]]
+        found[path.name] = data
+    return found
+
+
+@pytest.fixture(name="contents")
+def contents_fixture():
+    return contents
