@@ -128,7 +128,7 @@ class CrossEntropy(Function):
 
 
 def _floating(name: str, x: TensorLike) -> TensorLike:
-    if np.ndim(x) == 0 or getattr(x, "dtype", None) not in (np.float32, np.float64):
+    if np.shape(x) == () or getattr(x, "dtype", None) not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected a float32 or float64 tensor of at least 1 axis, got {x!r:.80}")
     return x
 
