@@ -51,11 +51,10 @@ static int run(const walk *s, const float *in, const float *w, float *out)
     /* Bands of output rows: small enough for the cache, and enough of them to occupy every thread. */
     const ptrdiff_t columns = (s->columns - 1) * s->in_step_x + x_high - x_low + 1;
     const ptrdiff_t row_floats = MLP_MAX(1, s->in_channels) * columns * MLP_F32_LANES;
-    const int wanted = mlp_threads();
     ptrdiff_t room = TILE_BYTES / (ptrdiff_t)sizeof(float) / row_floats - (y_high - y_low + 1);
     ptrdiff_t band = room < 0 ? 1 : room / s->in_step_y + 1;
     ptrdiff_t bands = mlp_f32_ceil(s->rows, MLP_MIN(band, s->rows));
-    bands = MLP_MIN(s->rows, MLP_MAX(bands, mlp_f32_ceil(wanted, s->groups * lane_blocks)));
+    bands = MLP_MIN(s->rows, MLP_MAX(bands, mlp_f32_ceil(mlp_threads(), s->groups * lane_blocks)));
     band = mlp_f32_ceil(s->rows, bands), bands = mlp_f32_ceil(s->rows, band);
     const ptrdiff_t tile_rows = (band - 1) * s->in_step_y + y_high - y_low + 1;
     const ptrdiff_t plane = tile_rows * columns * MLP_F32_LANES, tile_floats = plane * s->in_channels;
@@ -63,7 +62,7 @@ static int run(const walk *s, const float *in, const float *w, float *out)
         return MLP_UNSUPPORTED;
 
     const ptrdiff_t items = s->groups * lane_blocks * bands;
-    const int threads = (int)MLP_MIN(wanted, items);
+    const int threads = mlp_workers(items);
     const ptrdiff_t tile_pitch = mlp_f32_ceil(tile_floats + 16, 16) * 16;
     int32_t *offset = mlp_f32_alloc((size_t)count, sizeof *offset);
     float *panel = mlp_f32_alloc((size_t)(s->groups * blocks * count * m), sizeof *panel);

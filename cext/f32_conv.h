@@ -7,7 +7,7 @@
 #ifndef MINILP_F32_CONV_H
 #define MINILP_F32_CONV_H
 #include <stdlib.h>
-#include "minilp_core.h"
+#include "f32_common.h"
 
 /* Images in one tile of the gathering kernels (forward and input gradient): two AVX-512 vectors. */
 enum { MLP_F32_LANES = 32 };
@@ -59,7 +59,5 @@ static inline ptrdiff_t mlp_f32_positions(ptrdiff_t size, ptrdiff_t kernel, ptrd
 }
 
 static inline ptrdiff_t mlp_f32_ceil(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
-#define MLP_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MLP_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 #endif

@@ -78,7 +78,7 @@ int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *q, const float *dy, const
 
     const ptrdiff_t items = s.lane_blocks * s.bands, chunks = MLP_MIN(items, CHUNKS), tasks = chunks * q->groups;
     const ptrdiff_t sums_of_one = mlp_f32_ceil(s.out_blocks * s.tap_blocks * dm * dk, 16) * 16;
-    const int threads = (int)MLP_MIN(mlp_threads(), tasks);
+    const int threads = mlp_workers(tasks);
     int32_t *offset = mlp_f32_alloc((size_t)(s.tap_blocks * dk), sizeof *offset);
     float *tiles = mlp_f32_alloc((size_t)(threads * (x_floats + dy_floats)), sizeof *tiles);
     float *sums = mlp_f32_alloc((size_t)(tasks * sums_of_one), sizeof *sums);

@@ -26,3 +26,42 @@ typedef struct {
 int mlp_f32_conv2d(const mlp_f32_geometry *g, const float *x, const float *w, float *y);
 int mlp_f32_conv2d_input_grad(const mlp_f32_geometry *g, const float *dy, const float *w, float *dx);
 int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *g, const float *dy, const float *x, float *dw);
+
+/* norm.c: batch norm in training; x is (channels, length), contiguous; weight, bias, mean ... one value a channel.
+ * MLP_BAD_ARGUMENT if length < 1. */
+int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
+                       double eps, float *y, float *mean, float *var);
+int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
+                                const float *invstd, const float *weight, float *dx, float *dweight, float *dbias);
+
+/* elementwise.c: n contiguous floats in, n out; the output must not overlap an input. */
+int mlp_f32_relu(const float *x, int64_t n, float *y);
+int mlp_f32_relu_backward(const float *dy, const float *y, int64_t n, float *dx);
+int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);
+
+/* pool.c: max pooling in (C, H, W, N) storage; index is the winning tap ky * KW + kx. MLP_UNSUPPORTED beyond 256 taps. */
+typedef struct {
+    int64_t batch, channels, height, width, out_height, out_width;
+    int64_t kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w;
+} mlp_f32_window;
+int mlp_f32_max_pool2d(const mlp_f32_window *g, const float *x, float *y, uint8_t *index);
+int mlp_f32_max_pool2d_backward(const mlp_f32_window *g, const float *dy, const uint8_t *index, float *dx);
+
+/* quantise_*.c: largest magnitude, codes and values. Tensors come in storage order with axes merged where steps allow;
+ * steps are in elements, 0 where a scale is shared. Floats are read as bits. key NULL rounds to nearest; `largest`
+ * receives the largest magnitude bits seen (0x7F800000 and above: infinity or NaN). */
+int mlp_absmax(const uint32_t *x, int ndim, const int64_t *shape, const int64_t *scale_steps, int64_t threads,
+               int64_t count, uint32_t *maxima);  /* maxima: zeroed (threads, count); count 1 uses maxima[0] alone */
+int mlp_pot_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                   const int64_t *index_steps, const int32_t *beta, int bits, int addend, int half, const uint32_t *key,
+                   uint64_t offset, uint32_t *largest);
+int mlp_pot_decode(const int8_t *codes, uint32_t *x, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                   const int32_t *beta, int bits);
+int mlp_fixed_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                     const int64_t *index_steps, const int32_t *exponent, int bits, const uint32_t *key, uint64_t offset,
+                     uint32_t *largest);
+int mlp_fixed_decode(const int8_t *codes, float *x, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                     const int32_t *exponent);
+int mlp_random_bits(uint32_t *out, int64_t n, const uint32_t *key, uint64_t offset);
+int mlp_outside_count(const float *x, int64_t n, float threshold, int64_t *counts);  /* one count per 4096 elements */
+int mlp_outside_list(const float *x, int64_t n, float threshold, const int64_t *counts, int64_t *positions);

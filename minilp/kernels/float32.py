@@ -45,9 +45,9 @@ def _geometry(stride: Pair, padding: Pair, dilation: Pair, groups: int, channels
     return check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
 
 
-def in_c(name: str, a: Array) -> bool:
-    """Whether the C core computes this call (float32, C backend); counts the call under the tier's name."""
-    here = a.dtype == np.float32 and active() == "c"
+def in_c(name: str, a: Array, can: bool = True) -> bool:
+    """Whether the C core computes this call (it can, float32, C backend); counts the call under the tier's name."""
+    here = can and a.dtype == np.float32 and active() == "c"
     count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if here else 'numpy'}]")
     return here
 

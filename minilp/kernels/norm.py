@@ -4,12 +4,14 @@ Both give the same bits. float64 goes to the twin, which is what gradient checks
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minilp.kernels import reference_norm as twin
-from minilp.kernels.backend import check, lib
+from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import check_floats, in_c, pointer
-from minilp.kernels.layout import Array, Pair, check_pair, from_chwn, output_size, to_chwn
+from minilp.kernels.layout import Array, Pair, check_pair, empty, empty_like_stored, from_chwn, output_size, to_chwn
 
 
 def _check_activation(name: str, a: Array) -> None:
@@ -59,8 +61,13 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
     if not eps >= 0:
         raise ValueError(f"eps must be at least 0, got {eps!r}")
     w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
-    in_c("batch_norm", x)
-    y, mean, var = twin.batch_norm(to_chwn(x), w, b, float(eps))
+    a = to_chwn(x)
+    if not in_c("batch_norm", x):
+        y, mean, var = twin.batch_norm(a, w, b, float(eps))
+        return from_chwn(y), mean, var
+    y, mean, var = empty(a.shape, np.float32), np.empty(len(a), np.float32), np.empty(len(a), np.float32)
+    check(lib().mlp_f32_batch_norm(pointer(a), len(a), a[0].size, pointer(w), pointer(b), float(eps), pointer(y),
+                                   pointer(mean), pointer(var)), "batch_norm")
     return from_chwn(y), mean, var
 
 
@@ -95,9 +102,32 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
         raise ValueError(f"x has no element (shape {x.shape})")
     m, s = _per_channel("mean", mean, x, 0.0), _per_channel("invstd", invstd, x, 1.0)
     w = _per_channel("weight", weight, x, 1.0)
-    in_c("batch_norm_backward", x)
-    dx, dweight, dbias = twin.batch_norm_backward(to_chwn(dy), to_chwn(x), m, s, w)
+    grad, a = to_chwn(dy), to_chwn(x)
+    if not in_c("batch_norm_backward", x):
+        dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w)
+        return from_chwn(dx), dweight, dbias
+    dx, dweight, dbias = empty(a.shape, np.float32), np.empty(len(a), np.float32), np.empty(len(a), np.float32)
+    check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), len(a), a[0].size, pointer(m), pointer(s),
+                                            pointer(w), pointer(dx), pointer(dweight), pointer(dbias)),
+          "batch_norm_backward")
     return from_chwn(dx), dweight, dbias
+
+
+def _stored_alike(*arrays: Array) -> list[Array]:
+    """The arrays as C-contiguous views in storage order, if all are stored without gaps in one order; else nothing."""
+    views = [a.transpose(1, 2, 3, 0) if a.ndim == 4 else a for a in arrays]
+    return views if all(v.flags.c_contiguous for v in views) else []
+
+
+def _elementwise(name: str, kernel: Callable[..., Array], *arrays: Array) -> Array:
+    """One elementwise C kernel over flat memory; its twin for float64, for NumPy, and for strided arrays."""
+    flat = _stored_alike(*arrays)
+    if not in_c(name, arrays[0], can=bool(flat)):
+        return kernel(*arrays)
+    out = empty_like_stored(arrays[0])
+    where = _stored_alike(out)[0]
+    check(getattr(lib(), f"mlp_f32_{name}")(*map(pointer, flat), out.size, pointer(where)), name)
+    return out
 
 
 def relu(x: Array) -> Array:
@@ -119,8 +149,7 @@ def relu(x: Array) -> Array:
         If ``x`` is not float.
     """
     check_floats(x=x)
-    in_c("relu", x)
-    return twin.relu(x)
+    return _elementwise("relu", twin.relu, x)
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
@@ -144,8 +173,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     check_floats(y=y, dy=dy)
     if dy.shape != y.shape:
         raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
-    in_c("relu_backward", y)
-    return twin.relu_backward(dy, y)
+    return _elementwise("relu_backward", twin.relu_backward, dy, y)
 
 
 def add(a: Array, b: Array) -> Array:
@@ -169,8 +197,7 @@ def add(a: Array, b: Array) -> Array:
     check_floats(a=a, b=b)
     if a.shape != b.shape:
         raise ValueError(f"b must have the shape of a, {a.shape}, got {b.shape}")
-    in_c("add", a)
-    return twin.add(a, b)
+    return _elementwise("add", twin.add, a, b)
 
 
 def _check_window(kernel: Pair, stride: Pair, padding: Pair) -> tuple[Pair, Pair, Pair]:
@@ -205,9 +232,15 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> 
     check_floats(x=x)
     _check_activation("x", x)
     kernel, stride, padding = _check_window(kernel, stride, padding)
-    output_size((x.shape[2], x.shape[3]), kernel, stride, padding)
-    in_c("max_pool2d", x)
-    y, index = twin.max_pool2d(to_chwn(x), kernel, stride, padding)
+    out = output_size((x.shape[2], x.shape[3]), kernel, stride, padding)
+    a = to_chwn(x)
+    if not in_c("max_pool2d", x, can=kernel[0] * kernel[1] <= 256):
+        y, index = twin.max_pool2d(a, kernel, stride, padding)
+        return from_chwn(y), from_chwn(index)
+    shape = (len(a), *out, x.shape[0])
+    y, index = empty(shape, np.float32), empty(shape, np.uint8)
+    window = ffi.new("mlp_f32_window *", [x.shape[0], *a.shape[:3], *out, *kernel, *stride, *padding])
+    check(lib().mlp_f32_max_pool2d(window, pointer(a), pointer(y), pointer(index, "uint8_t")), "max_pool2d")
     return from_chwn(y), from_chwn(index)
 
 
@@ -244,5 +277,11 @@ def max_pool2d_backward(dy: Array, index: Array, input_size: Pair, kernel: Pair,
     out = output_size(input_size, kernel, stride, padding)
     if dy.shape[2:] != out:
         raise ValueError(f"dy must be (N, C, {out[0]}, {out[1]}) for an input of {input_size}, got {dy.shape}")
-    in_c("max_pool2d_backward", dy)
-    return from_chwn(twin.max_pool2d_backward(to_chwn(dy), to_chwn(index), input_size, kernel, stride, padding))
+    grad, taps = to_chwn(dy), to_chwn(index)
+    if not in_c("max_pool2d_backward", dy, can=kernel[0] * kernel[1] <= 256):
+        return from_chwn(twin.max_pool2d_backward(grad, taps, input_size, kernel, stride, padding))
+    dx = empty((len(grad), *input_size, dy.shape[0]), np.float32)
+    window = ffi.new("mlp_f32_window *", [dy.shape[0], len(grad), *input_size, *out, *kernel, *stride, *padding])
+    check(lib().mlp_f32_max_pool2d_backward(window, pointer(grad), pointer(taps, "uint8_t"), pointer(dx)),
+          "max_pool2d_backward")
+    return from_chwn(dx)

@@ -1,0 +1,93 @@
+/* Batch norm in training, forward and backward, over (C, H, W, N) storage: a channel is one contiguous plane.
+ *
+ * Statistics are float64 sums in a written order, everything else float32 in a written order without fused operations:
+ * the same bits in every tier, for any thread count and in the NumPy twin (kernels/reference_norm.py). A plane of the
+ * usual networks fits the second-level cache, so only its first reading comes from memory. */
+#include <math.h>
+#include <stdatomic.h>
+#include "f32_common.h"
+
+typedef struct {
+    void (*sum)(const float *a, ptrdiff_t length, double result[2]);
+    void (*sum_squares)(const float *a, double mean, ptrdiff_t length, double result[2]);
+    void (*sum_products)(const float *a, const float *b, double mean, ptrdiff_t length, double result[2]);
+    void (*normalise)(const float *x, float mean, float scale, float weight, float bias, ptrdiff_t length, float *y);
+    void (*spread)(const float *dy, const float *x, float mean, float c1, float c2, float scale, ptrdiff_t length,
+                   float *dx);
+} plane_kernels;
+
+#define TIER(name) portable_##name
+#define TARGET MLP_NOINLINE
+#define BYTES 16
+#include "norm_sums.h"
+#ifdef MLP_HAVE_AVX2
+#define TIER(name) avx2_##name
+#define TARGET MLP_TARGET_AVX2
+#define BYTES 32
+#include "norm_sums.h"
+#endif
+#ifdef MLP_HAVE_AVX512
+#define TIER(name) avx512_##name
+#define TARGET MLP_TARGET_AVX512
+#define BYTES 64
+#include "norm_sums.h"
+#endif
+
+static const plane_kernels *in_force(void)
+{
+#ifdef MLP_HAVE_AVX512
+    if (mlp_tier() == MLP_AVX512)
+        return &avx512_kernels;
+#endif
+#ifdef MLP_HAVE_AVX2
+    if (mlp_tier() >= MLP_AVX2)
+        return &avx2_kernels;
+#endif
+    return &portable_kernels;
+}
+
+int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
+                       double eps, float *y, float *mean, float *var)
+{
+    if (length < 1 || channels < 0)
+        return MLP_BAD_ARGUMENT;
+    const plane_kernels *k = in_force();
+    const int threads = mlp_workers(channels);
+    atomic_llong next = 0;
+    MLP_PARALLEL_FOR(threads)
+    for (int thread = 0; thread < threads; thread++)
+        for (int64_t c; (c = atomic_fetch_add(&next, 1)) < channels;) {
+            const float *plane = x + c * length;
+            double sums[2];
+            k->sum(plane, length, sums);
+            const double m = sums[0] / (double)length;
+            k->sum_squares(plane, m, length, sums);
+            const double v = sums[1] / (double)length;
+            mean[c] = (float)m;
+            var[c] = (float)v;
+            k->normalise(plane, mean[c], (float)(1.0 / sqrt(v + eps)), weight[c], bias[c], length, y + c * length);
+        }
+    return MLP_OK;
+}
+
+int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
+                                const float *invstd, const float *weight, float *dx, float *dweight, float *dbias)
+{
+    if (length < 1 || channels < 0)
+        return MLP_BAD_ARGUMENT;
+    const plane_kernels *k = in_force();
+    const int threads = mlp_workers(channels);
+    atomic_llong next = 0;
+    MLP_PARALLEL_FOR(threads)
+    for (int thread = 0; thread < threads; thread++)
+        for (int64_t c; (c = atomic_fetch_add(&next, 1)) < channels;) {
+            double sums[2];
+            k->sum_products(x + c * length, dy + c * length, mean[c], length, sums);
+            const double scale = invstd[c], products = sums[1] * scale;
+            dbias[c] = (float)sums[0];
+            dweight[c] = (float)products;
+            k->spread(dy + c * length, x + c * length, mean[c], (float)(sums[0] / (double)length),
+                      (float)(products * scale / (double)length), invstd[c] * weight[c], length, dx + c * length);
+        }
+    return MLP_OK;
+}
