@@ -1,0 +1,59 @@
+"""Models by name."""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from minilp.models.resnet import ResNet
+from minilp.models.small_cnn import SmallCNN
+from minilp.nn import Module
+
+_builders: dict[str, Callable[..., Module]] = {
+    "small_cnn": SmallCNN,
+    **{f"resnet{depth}": partial(ResNet, depth) for depth in (20, 32, 44, 56, 110)},
+    "resnet": ResNet,
+}
+
+
+def available() -> list[str]:
+    """The names that :func:`build` knows."""
+    return list(_builders)
+
+
+def build(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Module:
+    """Build a model by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`available`. ``"resnet"`` takes any ``depth`` as an option.
+    num_classes : int
+        Outputs.
+    in_channels : int
+        Channels of the pictures.
+    **options
+        Of the model, e.g. ``width=32`` or ``shortcut="A"``.
+
+    Returns
+    -------
+    Module
+        Freshly initialised from ``minilp.manual_seed``'s streams.
+
+    Raises
+    ------
+    ValueError
+        If the name or an option is unknown; the message lists the known ones.
+    """
+    if name not in _builders:
+        raise ValueError(f"name: unknown model {name!r}; available: {', '.join(_builders)}")
+    builder = _builders[name]
+    known = [option for option in inspect.signature(builder).parameters if option not in ("num_classes", "in_channels")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{name}: unknown option {', '.join(unknown)}; it has {', '.join(known)}")
+    return builder(num_classes=num_classes, in_channels=in_channels, **options)
+
+
+__all__ = ["ResNet", "SmallCNN", "available", "build"]
