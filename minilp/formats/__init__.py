@@ -1,10 +1,10 @@
 """Number formats: real numbers to integer codes and back. Knows nothing of autograd."""
-from minilp.formats.base import Format, available, largest
+from minilp.formats.base import Format, available
 from minilp.formats.fixed import Fixed
 from minilp.formats.pot import PoT
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
-from minilp.kernels.quantise import NotFiniteError
+from minilp.kernels.quantise import NotFiniteError, absmax
 
-__all__ = ["Fixed", "Format", "NotFiniteError", "PoT", "QTensor", "Spec", "Stream", "available", "largest"]
+__all__ = ["Fixed", "Format", "NotFiniteError", "PoT", "QTensor", "Spec", "Stream", "absmax", "available"]

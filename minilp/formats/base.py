@@ -17,7 +17,6 @@ import numpy as np
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
-from minilp.kernels.quantise import absmax, kept_axes
 
 _registry: dict[str, type[Format]] = {}
 
@@ -64,7 +63,7 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
-               scales: tuple[np.ndarray, ...] | None = None, limit: float | None = None, name: str = "x") -> QTensor:
+               scales: tuple[np.ndarray, ...] | None = None) -> QTensor:
         """REQUIRED. Turn real numbers into integer codes and scales.
 
         Parameters
@@ -77,10 +76,6 @@ class Format(ABC):
             None rounds to nearest; a stream rounds stochastically.
         scales : tuple of numpy.ndarray or None
             Scales to use instead of those that ``x`` calls for; what is too large for them saturates.
-        limit : float or None
-            The scale is made for this largest magnitude instead of ``x``'s; what is larger saturates.
-        name : str
-            What an error calls the tensor.
 
         Returns
         -------
@@ -96,6 +91,23 @@ class Format(ABC):
     @abstractmethod
     def decode(self, q: QTensor) -> np.ndarray:
         """REQUIRED. The float32 values of codes and scales, in the codes' memory order."""
+
+    def scales_for(self, maximum: np.ndarray) -> Any:
+        """The scales that put given largest magnitudes on the largest value.
+
+        A clipping transform hands its threshold over this way: encoding with these scales saturates what is larger.
+
+        Parameters
+        ----------
+        maximum : numpy.ndarray
+            float32, not negative, finite; shape of the tensor with 1 for every axis not kept.
+
+        Returns
+        -------
+        tuple of numpy.ndarray or NotImplemented
+            What ``encode`` takes as ``scales``; NotImplemented, the default, makes the room clip the tensor itself.
+        """
+        return NotImplemented
 
     def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
         """Multiply two coded operands exactly in integers.
@@ -148,7 +160,7 @@ class Format(ABC):
         """One multiply-accumulate in words, each operand encoded as a tensor of its own."""
         lines, product = [f"{self}: {self.bits} bits"], 1.0
         for letter, number in (("a", a), ("b", b)):
-            q = self.encode(np.array([number], np.float32), name=letter)
+            q = self.encode(np.array([number], np.float32))
             value = float(q.decode()[0])
             scales = ", ".join(str(scale.reshape(-1)[0]) for scale in q.scales)
             lines.append(f"{letter} = {number:g}: code {q.codes[0]}, scale {scales or 'none'}, decodes to {value:g}")
@@ -203,37 +215,3 @@ class Format(ABC):
 def available() -> tuple[str, ...]:
     """Names of all registered formats, sorted."""
     return tuple(sorted(_registry))
-
-
-def largest(x: np.ndarray, keep: Iterable[int] = (), limit: float | None = None, name: str = "x") -> np.ndarray:
-    """The magnitudes that scales are made for: what nearly every ``encode`` starts with.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        float32.
-    keep : iterable of int
-        Axes that keep a scale of their own.
-    limit : float or None
-        Returned everywhere instead of the maximum of ``x``.
-    name : str
-        What an error calls the tensor.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape of ``x`` with 1 for every axis not kept.
-
-    Raises
-    ------
-    NotFiniteError
-        If ``x`` holds NaN or infinity (looked for only where no limit is given).
-    ValueError
-        If the limit is negative or not finite, or ``keep`` is not a set of axes.
-    """
-    if limit is None:
-        return absmax(x, keep, name)
-    if not 0 <= limit <= np.finfo(np.float32).max:
-        raise ValueError(f"{name}: limit must be finite and not negative, got {limit}")
-    axes = kept_axes(keep, x.ndim)
-    return np.full([n if axis in axes else 1 for axis, n in enumerate(x.shape)], limit, np.float32)

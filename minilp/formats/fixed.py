@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from minilp.formats.base import Format, largest
+from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
-from minilp.kernels.quantise import fixed_decode, fixed_encode, kept_axes
+from minilp.kernels.quantise import absmax, fixed_decode, fixed_encode, kept_axes
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,17 @@ class Fixed(Format):
         """Smallest and largest positive value in steps."""
         return 1.0, float(self.top)
 
+    def scales_for(self, maximum: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The smallest power of two that, times the largest code, reaches ``maximum``."""
+        fraction, power = np.frexp(maximum / np.float32(self.top))  # in [2^(power-1), 2^power)
+        power -= fraction == 0.5  # a power of two is its own step
+        return (np.clip(power, -126, min(126, 129 - self.bits)).astype(np.int32),)
+
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
-               scales: tuple[np.ndarray, ...] | None = None, limit: float | None = None, name: str = "x") -> QTensor:
+               scales: tuple[np.ndarray, ...] | None = None) -> QTensor:
         """Codes and the step's exponent (int32); see :meth:`Format.encode`."""
-        if scales is None:
-            fraction, power = np.frexp(largest(x, keep, limit, name) / self.top)  # in [2^(power-1), 2^power)
-            power -= fraction == 0.5  # a power of two is its own step
-            scales = (np.clip(power, -126, min(126, 129 - self.bits)).astype(np.int32),)
-        return QTensor(self, fixed_encode(x, scales[0], self.bits, stream, name), scales, keep=kept_axes(keep, x.ndim))
+        scales = self.scales_for(absmax(x, keep)) if scales is None else scales
+        return QTensor(self, fixed_encode(x, scales[0], self.bits, stream), scales, keep=kept_axes(keep, x.ndim))
 
     def decode(self, q: QTensor) -> np.ndarray:
         """Codes times the step, float32."""

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilp.formats.base import Format, largest
+from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
-from minilp.kernels.quantise import kept_axes, pot_decode, pot_encode
+from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode
 from minilp.kernels.reference_quantise import THRESHOLDS
 
 INT64_ROOM = 62  # bits of magnitude an int64 accumulator may reach: sign and one bit to spare
@@ -90,8 +90,8 @@ class PoT(Format):
         """Smallest and largest positive value at beta = 0."""
         return 2.0**-self.emax, 2.0**self.emax
 
-    def beta(self, maximum: np.ndarray) -> np.ndarray:
-        """The scale for a largest magnitude: rlog2(maximum) - emax, saturating; 0 for an all-zero tensor.
+    def scales_for(self, maximum: np.ndarray) -> tuple[np.ndarray, ...]:
+        """beta for a largest magnitude: rlog2(maximum) - emax, saturating; 0 for an all-zero tensor.
 
         Rounding (not floor or ceiling) puts the maximum exactly on the top code: nothing saturates, no code is wasted.
 
@@ -102,22 +102,22 @@ class PoT(Format):
 
         Returns
         -------
-        numpy.ndarray
-            int32, same shape, in [emax - 126, 127 - emax].
+        tuple of numpy.ndarray
+            beta, int32 of the same shape, in [emax - 126, 127 - emax].
         """
         beta = rlog2(maximum, self.threshold) - np.int32(self.emax)
         beta = np.clip(beta, self.emax - 126, 127 - self.emax).astype(np.int32)
-        return np.where(maximum == 0, np.int32(0), beta)
+        return (np.where(maximum == 0, np.int32(0), beta),)
 
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
-               scales: tuple[np.ndarray, ...] | None = None, limit: float | None = None, name: str = "x") -> QTensor:
+               scales: tuple[np.ndarray, ...] | None = None) -> QTensor:
         """Codes and beta; see :meth:`Format.encode`.
 
         Stochastic rounding goes by linear distance between neighbouring powers, and between 0 and the smallest power.
         """
-        beta = self.beta(largest(x, keep, limit, name)) if scales is None else scales[0]
-        codes = pot_encode(x, beta, self.bits, stream, self.threshold, self.underflow, name)
-        return QTensor(self, codes, (beta,), keep=kept_axes(keep, x.ndim))
+        scales = self.scales_for(absmax(x, keep)) if scales is None else scales
+        codes = pot_encode(x, scales[0], self.bits, stream, self.threshold, self.underflow)
+        return QTensor(self, codes, scales, keep=kept_axes(keep, x.ndim))
 
     def decode(self, q: QTensor) -> np.ndarray:
         """sign * 2^(k + beta), float32."""
@@ -186,7 +186,7 @@ class PoT(Format):
     def explain(self, a: float, b: float) -> str:
         """One MF-MAC, field by field, each operand encoded as a tensor of its own."""
         width, emax = self.bits - 1, self.emax
-        q = [self.encode(np.array([number], np.float32), name=name) for name, number in (("a", a), ("b", b))]
+        q = [self.encode(np.array([number], np.float32)) for number in (a, b)]
         codes, betas = [int(t.codes[0]) for t in q], [int(t.scales[0][0]) for t in q]
         values = [float(t.decode()[0]) for t in q]
         lines = [f"{self}: value = (-1)^sign * 2^(k + beta), k from {-emax} to {emax}, {self.levels} values"]

@@ -1,0 +1,198 @@
+"""Transforms in front of a role: small named steps that a tensor takes before it is encoded.
+
+A format is a value and learns nothing. What a paper adds around its format - a bias removed from the weights, a learned
+clipping threshold - stands here, one frozen class each, listed in a role's ``before``. What a transform learns belongs
+to the layer: :meth:`Transform.parameters` names it, the layer registers it, and it shows up in ``parameters()``.
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minilp.kernels import quantise
+
+_registry: dict[str, type[Transform]] = {}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a transform wants learned: its start and the optimizer's rules for it.
+
+    Attributes
+    ----------
+    value : float
+        Initial value of a scalar parameter.
+    bounds : tuple of float
+        The optimizer clamps the parameter to this closed interval after every step.
+    weight_decay : float
+        Replaces the optimizer's weight decay for this parameter.
+    """
+
+    value: float
+    bounds: tuple[float, float]
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A named step in front of a role; subclass it and it registers under its lower-case class name.
+
+    A subclass writes :meth:`forward` and, if the step is not the identity for gradients, :meth:`backward`.
+    """
+
+    name: ClassVar[str] = "transform"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = cls.__name__.lower()
+        _registry[cls.name] = cls
+
+    def parameters(self) -> dict[str, Learned]:
+        """What this transform learns, by name; empty by default."""
+        return {}
+
+    def forward(self, x: np.ndarray, values: dict[str, float]) -> tuple[np.ndarray, float | None, Any]:
+        """Apply the transform.
+
+        Parameters
+        ----------
+        x : numpy.ndarray
+            float32 tensor about to be encoded; never written to.
+        values : dict
+            Current values of what :meth:`parameters` named.
+
+        Returns
+        -------
+        tuple
+            The transformed tensor; a clipping threshold that the encoder must saturate at, or None; and whatever
+            :meth:`backward` needs.
+        """
+        raise NotImplementedError
+
+    def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
+        """Turn the gradient of the encoded tensor into that of ``x`` and of the learned values.
+
+        Parameters
+        ----------
+        grad : numpy.ndarray
+            Gradient of the encoded tensor; may be written to and returned.
+        saved : object
+            What :meth:`forward` returned last.
+
+        Returns
+        -------
+        tuple
+            Gradient of ``x``, and a dict of gradients of the learned values. The default is the identity.
+        """
+        return grad, {}
+
+    def to_config(self) -> dict[str, Any]:
+        """Name and fields as plain JSON."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+
+def from_config(config: str | dict[str, Any]) -> Transform:
+    """Build a transform from its name, or from what :meth:`Transform.to_config` returned.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message lists the known ones.
+    """
+    fields = {"name": config} if isinstance(config, str) else dict(config)
+    name = str(fields.pop("name")).lower()
+    if name not in _registry:
+        raise ValueError(f"unknown transform {name!r}; known: {', '.join(sorted(_registry))}")
+    return _registry[name](**fields)
+
+
+@dataclass(frozen=True)
+class WBC(Transform):
+    """Weight bias correction: subtract the weights' mean before encoding, and never add it back.
+
+    Liu et al. 2023 name the step; that it is the mean over the whole layer, detached in backward, is our reading
+    (assumption: the paper's equation was not at hand).
+
+    Parameters
+    ----------
+    axis : {"layer", "out_channel"}
+        One mean for the whole tensor, or one per output channel (axis 0).
+    """
+
+    axis: str = "layer"
+
+    def __post_init__(self) -> None:
+        if self.axis not in ("layer", "out_channel"):
+            raise ValueError(f"WBC: axis must be 'layer' or 'out_channel', got {self.axis!r}")
+
+    def forward(self, x: np.ndarray, values: dict[str, float]) -> tuple[np.ndarray, float | None, Any]:
+        """Subtract the mean (accumulated in float64, rounded once to ``x.dtype``)."""
+        axes = None if self.axis == "layer" else tuple(range(1, x.ndim))
+        mean = x.mean(axis=axes, dtype=np.float64, keepdims=True).astype(x.dtype)
+        return x - mean, None, None
+
+
+@dataclass(frozen=True)
+class PRC(Transform):
+    """Parameterized ratio clipping: clip at gamma * max|x|, with gamma learned per layer.
+
+    Liu et al. 2023 name the step; the form here is PACT-like and our assumption: t = gamma max|x| with the maximum
+    detached, dL/dx = g where |x| <= t and 0 elsewhere, dL/dgamma = max|x| * sum(g sign(x)) over |x| > t. A gamma of
+    exactly 1 would have no gradient and never move, so it starts below.
+
+    Parameters
+    ----------
+    init : float
+        Initial gamma, inside ``[low, high]``.
+    low, high : float
+        The interval that gamma is clamped to after every optimizer step.
+    """
+
+    init: float = 0.9
+    low: float = 0.125
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.init <= self.high <= 1:
+            raise ValueError(f"PRC: need 0 < low <= init <= high <= 1, got low={self.low}, init={self.init}, "
+                             f"high={self.high}")
+
+    def parameters(self) -> dict[str, Learned]:
+        """One scalar: ``gamma``, without weight decay (it would pull the threshold to zero)."""
+        return {"gamma": Learned(self.init, (self.low, self.high), weight_decay=0.0)}
+
+    def forward(self, x: np.ndarray, values: dict[str, float]) -> tuple[np.ndarray, float | None, Any]:
+        """Leave ``x`` as it is and return the threshold: the encoder saturates there, which clips for free."""
+        largest = float(quantise.absmax(x).reshape(-1)[0]) if x.size else 0.0
+        threshold = float(np.float32(values["gamma"]) * np.float32(largest))
+        outside = quantise.outside(x, threshold)
+        stored = x.transpose(storage_order(x)).reshape(-1)
+        return x, threshold, (outside, np.sign(stored[outside]), storage_order(x), largest)
+
+    def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
+        """Zero the gradient outside the threshold; what was there is gamma's gradient."""
+        outside, signs, order, largest = saved
+        shape = tuple(grad.shape[axis] for axis in order)
+        where = tuple(np.array(np.unravel_index(outside, shape))[np.argsort(order)])
+        total = float(np.sum(grad[where].astype(np.float64) * signs))
+        grad[where] = 0
+        return grad, {"gamma": largest * total}
+
+
+def storage_order(x: np.ndarray) -> tuple[int, ...]:
+    """The axis permutation that lists ``x`` in memory order, outermost first.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Any strides; ties and broadcast axes keep their logical order.
+
+    Returns
+    -------
+    tuple of int
+        ``x.transpose(order)`` is C-contiguous whenever ``x`` is contiguous in some order.
+    """
+    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
