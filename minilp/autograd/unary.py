@@ -93,15 +93,16 @@ class Tanh(Function):
 
 
 class Sigmoid(Function):
-    """1 / (1 + e^-x), written as (1 + tanh(x/2)) / 2, which cannot overflow."""
+    """1 / (1 + e^-x), with e = e^-|x| as 1 / (1 + e) or e / (1 + e): no overflow, small values stay accurate."""
 
     @staticmethod
     def forward(ctx: Context, x: Any) -> Array:
-        half = np.asarray(x).dtype.type(0.5)
-        y = np.asarray(np.multiply(x, half))
-        np.tanh(y, out=y)
-        np.multiply(y, half, out=y)
-        np.add(y, half, out=y)
+        e = np.asarray(np.abs(x))
+        np.negative(e, out=e)
+        e = np.asarray(np.exp(e, out=e if e.dtype.kind == "f" else None))
+        y = np.where(np.greater_equal(x, 0), e.dtype.type(1), e)
+        np.add(e, 1, out=e)
+        np.divide(y, e, out=y)
         ctx.save_for_backward(y)
         return y
 
