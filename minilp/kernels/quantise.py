@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import reference_quantise as reference
+from minilp.kernels.backend import active, check, count, ffi, lib, threads
+from minilp.kernels.storage import Layout, flat_storage, from_storage
+
+PIECE = 16384  # elements a thread takes at a time; below that one thread does it all (as in quantise_walk.c)
+SCAN = 4096  # elements per count of outside() (as in quantise_max.c)
 
 
 class NotFiniteError(ValueError):
@@ -62,7 +67,8 @@ def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
         If ``x`` holds NaN or infinity.
     """
     _require(x, np.float32, "absmax", name)
-    found = reference.absmax_bits(x, kept_axes(keep, x.ndim))
+    axes = kept_axes(keep, x.ndim)
+    found = _absmax_c(x, axes) if active() == "c" and x.size else reference.absmax_bits(x, axes)
     if found.size and found.max() >= reference.INFINITY_BITS:
         raise _not_finite(x, name)
     return found.view(np.float32)
@@ -108,9 +114,12 @@ def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any = None, t
         raise ValueError(f"pot_encode: threshold must be 'log' or 'linear', got {threshold!r}")
     if underflow not in ("rounded", "half"):
         raise ValueError(f"pot_encode: underflow must be 'rounded' or 'half', got {underflow!r}")
+    addend, half = reference.THRESHOLDS[threshold], int(underflow == "half")
+    if active() == "c" and x.size:
+        return _encode_c("pot_encode", x, beta, bits, stream, name, addend, half)
     if not np.isfinite(x).all():
         raise _not_finite(x, name)
-    return reference.pot_encode(x, beta, bits, stream, reference.THRESHOLDS[threshold], int(underflow == "half"))
+    return reference.pot_encode(x, beta, bits, stream, addend, half)
 
 
 def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
@@ -135,6 +144,8 @@ def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
     """
     _require(codes, np.int8, "pot_decode", "codes")
     _check_beta("pot_decode", beta, bits, codes.shape)
+    if active() == "c" and codes.size:
+        return _decode_c("pot_decode", codes, beta, "uint32_t[]", bits)
     return reference.pot_decode(codes, beta, bits)
 
 
@@ -170,6 +181,8 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     _check_scale("fixed_encode", "exponent", exponent, x.shape, -126, 126)
     if not 2 <= bits <= 8:
         raise ValueError(f"fixed_encode: bits must be 2 to 8, got {bits}")
+    if active() == "c" and x.size:
+        return _encode_c("fixed_encode", x, exponent, bits, stream, name)
     if not np.isfinite(x).all():
         raise _not_finite(x, name)
     return reference.fixed_encode(x, exponent, bits, stream)
@@ -197,6 +210,8 @@ def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """
     _require(codes, np.int8, "fixed_decode", "codes")
     _check_scale("fixed_decode", "exponent", exponent, codes.shape, -126, 126)
+    if active() == "c" and codes.size:
+        return _decode_c("fixed_decode", codes, exponent, "float[]")
     return reference.fixed_decode(codes, exponent)
 
 
@@ -222,24 +237,70 @@ def outside(x: np.ndarray, threshold: float) -> np.ndarray:
         If ``x`` is not float32.
     """
     _require(x, np.float32, "outside", "x")
-    return reference.outside(in_storage_order(x)[0].reshape(-1), threshold)
+    flat, _ = flat_storage(x)
+    if active() != "c" or not flat.size:
+        return reference.outside(flat, threshold)
+    core, buffer, counts = lib(), ffi.from_buffer("float[]", flat), np.empty(-(-flat.size // SCAN), np.int64)
+    per_scan = ffi.from_buffer("int64_t[]", counts)
+    check(core.mlp_outside_count(buffer, flat.size, threshold, per_scan), "outside")
+    positions = np.empty(counts.sum(), np.int64)
+    check(core.mlp_outside_list(buffer, flat.size, threshold, per_scan,
+                                        ffi.from_buffer("int64_t[]", positions)), "outside")
+    count("outside")
+    return positions
 
 
 def random_bits(shape: tuple[int, ...], stream: Any) -> np.ndarray:
     """uint32 words of a stream for a tensor of ``shape``, in logical C order; ``Stream.uint32`` is the public door."""
-    return reference.logical_bits(tuple(shape), stream)
+    shape = tuple(shape)
+    if active() != "c" or 0 in shape:
+        return reference.logical_bits(shape, stream)
+    words = np.empty(shape, np.uint32)
+    check(lib().mlp_random_bits(ffi.from_buffer("uint32_t[]", words.reshape(-1)), words.size,
+                                                ffi.new("uint32_t[]", stream.key), stream.offset), "random_bits")
+    count("random_bits")
+    return words
 
 
-def in_storage_order(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """``x`` as a C-contiguous array with its axes in memory order, and that axis order.
+def _absmax_c(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    flat, order = flat_storage(x)
+    shape = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
+    workers = min(threads(), -(-flat.size // PIECE))
+    maxima = np.zeros((workers, *shape), np.uint32)  # one set a thread, so that none waits for another
+    status = lib().mlp_absmax(ffi.from_buffer("uint32_t[]", flat), *Layout.of(x.shape, order, shape).arguments(),
+                                      workers, maxima[0].size, ffi.from_buffer("uint32_t[]", maxima.reshape(-1)))
+    check(status, "absmax")
+    count("absmax")
+    return maxima.max(axis=0)
 
-    Returns
-    -------
-    tuple
-        The array (a view if ``x`` is contiguous in some axis order, else a copy) and the permutation that leads to it.
-    """
-    order = tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
-    return np.ascontiguousarray(x.transpose(order)).reshape([x.shape[axis] for axis in order]), order
+
+def _encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: Any, name: str,
+              *more: int) -> np.ndarray:
+    flat, order = flat_storage(x)
+    codes, largest = np.empty(flat.size, np.int8), ffi.new("uint32_t *")
+    layout = Layout.of(x.shape, order, scale.shape, drawing=stream is not None)
+    key = ffi.NULL if stream is None else ffi.new("uint32_t[]", stream.key)
+    status = getattr(lib(), f"mlp_{kernel}")(
+        ffi.from_buffer("uint32_t[]", flat), ffi.from_buffer("int8_t[]", codes), *layout.arguments(),
+        layout.index_argument(), ffi.from_buffer("int32_t[]", np.ascontiguousarray(scale).reshape(-1)), bits, *more,
+        key, 0 if stream is None else stream.offset, largest)
+    check(status, kernel)
+    if largest[0] >= reference.INFINITY_BITS:
+        raise _not_finite(x, name)
+    count(kernel)
+    return from_storage(codes, x.shape, order)
+
+
+def _decode_c(kernel: str, codes: np.ndarray, scale: np.ndarray, kind: str, *more: int) -> np.ndarray:
+    flat, order = flat_storage(codes)
+    values = np.empty(flat.size, np.float32)
+    status = getattr(lib(), f"mlp_{kernel}")(
+        ffi.from_buffer("int8_t[]", flat), ffi.from_buffer(kind, values),
+        *Layout.of(codes.shape, order, scale.shape).arguments(),
+        ffi.from_buffer("int32_t[]", np.ascontiguousarray(scale).reshape(-1)), *more)
+    check(status, kernel)
+    count(kernel)
+    return from_storage(values, codes.shape, order)
 
 
 def _require(x: Any, dtype: Any, function: str, name: str) -> None:

@@ -69,9 +69,10 @@ def logical_bits(shape: tuple[int, ...], stream: Any) -> np.ndarray:
 
 
 def absmax_bits(x: np.ndarray, keep: tuple[int, ...]) -> np.ndarray:
-    """Largest absolute bits of ``x`` over the axes not kept: uint32, kept dims; Inf and NaN come out on top."""
+    """Largest absolute bits of ``x`` over the axes not kept: uint32, C order, kept dims; Inf and NaN are on top."""
     reduced = tuple(axis for axis in range(x.ndim) if axis not in keep)
-    return (x.view(np.uint32) & np.uint32(ABS_MASK)).max(axis=reduced, keepdims=True, initial=0)
+    found = (x.view(np.uint32) & np.uint32(ABS_MASK)).max(axis=reduced, keepdims=True, initial=0)
+    return np.ascontiguousarray(found).reshape(found.shape)
 
 
 def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any, addend: int, half: int) -> np.ndarray:
@@ -118,10 +119,10 @@ def _stochastic_level(magnitude: np.ndarray, base: np.ndarray, draw: np.ndarray)
     """Level by linear distance: the carry above the smallest power, a comparison with |x| / smallest power below it."""
     exponent = magnitude >> 23
     above = ((magnitude + (draw >> np.uint32(9)).astype(np.int32)) >> 23) - base
-    # |x| / smallest power as a 32-bit fraction: the mantissa with its hidden bit (none in a subnormal), shifted
-    fraction = (magnitude.astype(np.uint32) << np.uint32(8)) & np.uint32(0x7FFFFFFF)
-    fraction |= (exponent > 0).astype(np.uint32) << np.uint32(31)
-    distance = base - np.maximum(exponent, 1)
+    # |x| / smallest power as a 32-bit fraction: the mantissa with its hidden bit (a subnormal has none), shifted down
+    mantissa = magnitude.astype(np.uint32)
+    fraction = np.where(exponent > 0, mantissa << np.uint32(8) | np.uint32(1 << 31), mantissa << np.uint32(9))
+    distance = base - exponent
     fraction >>= np.clip(distance, 0, 31).astype(np.uint32)
     fraction[np.broadcast_to(distance > 31, fraction.shape)] = 0
     return np.where(exponent > base, above, (draw < fraction).astype(np.int32))
