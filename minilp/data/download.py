@@ -108,6 +108,7 @@ def _fetch_part(
             if not part.exists() or part.stat().st_size < size:
                 _transfer(url, part, size, timeout, bar)
         except urllib.error.HTTPError as error:
+            error.close()
             reason = f"the server answered {error.code} {error.reason}"
             if error.code == 416:  # it has nothing beyond what we hold: ours is not its file, so start over
                 part.unlink(missing_ok=True)

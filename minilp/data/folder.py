@@ -104,7 +104,8 @@ def _read_pictures(split: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, n
 def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as archive:  # an object array could run code when loaded
+        # No pickles: an object array could run code. Opened here, since np.load leaks the handle of a damaged file.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive.files]
             if missing:
                 raise ValueError(f"has no array {', '.join(missing)} (it has {', '.join(archive.files)}); "

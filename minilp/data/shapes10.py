@@ -72,7 +72,7 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     for plane in planes:
         second = np.maximum(second, np.minimum(largest, plane))
         largest = np.maximum(largest, plane)
-    return second - 0.38
+    return second - 0.34
 
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def _ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _crescent(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.maximum(_length(u, v) - 0.95, 0.75 - _length(u - 0.5, v))
+    return np.maximum(_length(u - 0.25, v) - 0.95, 0.75 - _length(u - 0.75, v))
 
 
 def _bar(u: np.ndarray, v: np.ndarray) -> np.ndarray:
