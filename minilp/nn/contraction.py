@@ -59,4 +59,9 @@ class Contraction(Module):
             self._q_names += (name,)
 
     def _q_repr(self) -> str:
-        return "" if self._q is None else f", q={self._q!r}"
+        """``, q=weight/act/error`` in short: format and bits, such as pot5/pot5/pot5."""
+        if self._q is None:
+            return ""
+        played = [getattr(self._q.roles, name) for name in ("weight", "act", "error")]
+        short = ("float32" if r is None else f"{type(r.format).__name__.lower()}{r.format.bits}" for r in played)
+        return ", q=" + "/".join(short)
