@@ -47,8 +47,11 @@ def _analytic(fn: Callable[..., Any], name: str, prepared: list[Any], checked: l
         raise TypeError(f"{name} returned a {type(out).__name__}, expected a Tensor")
     if out.dtype != np.float64:
         raise TypeError(f"{name} returned a {out.dtype} tensor for float64 inputs; a gradient check needs float64")
-    # Weights between 1 and 2 in size: no output element can hide, and none cancels another by accident.
+    # Weights between 1 and 2 in size: no output element can hide, and none cancels another by accident. A single
+    # output keeps weight 1, so that messages show its own derivative.
     direction = np.asarray(rng.uniform(1, 2, out.shape) * rng.choice([-1.0, 1.0], out.shape))
+    if out.size == 1:
+        direction = np.ones(out.shape)
     if out.requires_grad:
         out.backward(direction)
     for i in checked:
