@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import Any
 
 from minilp.nn.module import Module
 
 
 class _Indexed(Module):
-    """Children named "0", "1", ... or by the caller; len, iteration and indexing by position."""
+    """Children named "0", "1", ... or by the caller; indexed by position. A slice is a container of the same parts."""
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -19,13 +19,14 @@ class _Indexed(Module):
     def _parts(self) -> list[Module]:
         return [module for module in self._modules.values() if module is not None]
 
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Module]: ...
-
-    def __getitem__(self, index: int | slice) -> Module | list[Module]:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)._of(dict(list(self._modules.items())[index]))
         return self._parts()[index]
+
+    @classmethod
+    def _of(cls, modules: Mapping[str, Any]) -> _Indexed:
+        raise TypeError(f"{cls.__name__} cannot be sliced")
 
     def append(self, module: Module) -> _Indexed:
         """Add a module at the end; returns self.
@@ -64,6 +65,10 @@ class Sequential(_Indexed):
             for part in modules:
                 self.append(part)  # type: ignore[arg-type]  # append refuses what is no Module
 
+    @classmethod
+    def _of(cls, modules: Mapping[str, Any]) -> _Indexed:
+        return Sequential(modules)
+
     def forward(self, x: Any) -> Any:
         """Pass ``x`` through all parts."""
         for module in self._parts():
@@ -84,3 +89,7 @@ class ModuleList(_Indexed):
         super().__init__()
         for module in modules:
             self.append(module)
+
+    @classmethod
+    def _of(cls, modules: Mapping[str, Any]) -> _Indexed:
+        return ModuleList(modules.values())

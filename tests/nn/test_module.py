@@ -200,11 +200,14 @@ def test_sequential_and_module_list():
     m = nn.Sequential(*parts)
     x = Tensor(np.ones((4, 2), np.float32))
     np.testing.assert_array_equal(m(x).data, parts[2](parts[1](parts[0](x))).data)
-    assert (len(m), m[0], m[-1], m[1:], list(m)) == (3, parts[0], parts[2], parts[1:], parts)
+    assert (len(m), m[0], m[-1], list(m)) == (3, parts[0], parts[2], parts)
+    np.testing.assert_array_equal(m[1:](parts[0](x)).data, m(x).data)
+    assert list(m[1:].state_dict()) == ["2.weight", "2.bias"]
     named = nn.Sequential({"in": parts[0], "out": parts[2]})
     assert list(named.state_dict()) == ["in.weight", "in.bias", "out.weight", "out.bias"]
     items = nn.ModuleList(parts[:1]).append(parts[2])
     assert list(items.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert list(items[1:].state_dict()) == ["0.weight", "0.bias"]
     with pytest.raises(TypeError, match=r"ModuleList must define forward"):
         items(x)
 
