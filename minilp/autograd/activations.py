@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.autograd.arrays import Array, TensorLike
+from minilp.autograd.arrays import FLOATS, Array, TensorLike
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
 from minilp.autograd.gaussian import normal_cdf_pdf
+from minilp.kernels import norm
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
@@ -23,7 +24,7 @@ class ReLU(Function):
         x = np.asarray(x)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(x > 0)
-        return np.maximum(x, x.dtype.type(0))
+        return norm.relu(x) if x.dtype in FLOATS else np.maximum(x, 0)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:

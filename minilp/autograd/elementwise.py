@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.autograd.arrays import Array, TensorLike, broadcast_call, operands
+from minilp.autograd.arrays import FLOATS, Array, TensorLike, broadcast_call, operands
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
+from minilp.kernels import norm
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
@@ -23,7 +24,10 @@ class Add(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Array:
-        return broadcast_call(np.add, "add", *operands("add", a, b))
+        a, b = operands("add", a, b)
+        if np.ndim(a) == 4 and np.shape(a) == np.shape(b) and a.dtype == b.dtype and a.dtype in FLOATS:
+            return norm.add(a, b)  # a residual connection: two threads in C
+        return broadcast_call(np.add, "add", a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:

@@ -81,6 +81,7 @@ def normal_cdf_pdf(x: Array) -> tuple[Array, Array]:
             np.multiply(p, t, out=p)
             np.add(p, coefficient, out=p)
         np.multiply(p, e, out=p)
-        np.subtract(1, p, out=p, where=z > 0)
+        np.subtract(z > 0, p, out=p)  # p is at most 1/2, so |1 - p| and |0 - p| are the two cases without a branch
+        np.abs(p, out=p)
         np.multiply(e, scale, out=e)
     return cdf, pdf

@@ -100,7 +100,7 @@ class Sigmoid(Function):
         e = np.asarray(np.abs(x))
         np.negative(e, out=e)
         e = np.asarray(np.exp(e, out=e if e.dtype.kind == "f" else None))
-        y = np.where(np.greater_equal(x, 0), e.dtype.type(1), e)
+        y = np.asarray(np.maximum(e, np.greater_equal(x, 0)))  # e <= 1, so this is 1 where x >= 0; np.where is slow
         np.add(e, 1, out=e)
         np.divide(y, e, out=y)
         ctx.save_for_backward(y)
@@ -128,7 +128,7 @@ class Clip(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         (inside,) = ctx.saved
-        return np.where(inside, grad, grad.dtype.type(0)), None, None
+        return np.multiply(grad, inside), None, None
 
 
 class Cast(Function):
