@@ -1,8 +1,11 @@
 """Tables and explanations of number formats, in words: what ``minilp formats`` and ``minilp explain`` print."""
 from __future__ import annotations
 
+import dataclasses
+
 from minilp import recipe as recipes
 from minilp.formats import Format, available
+from minilp.recipe import Recipe
 from minilp.roles import literal
 
 
@@ -89,3 +92,38 @@ def formats() -> str:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in table)
+
+
+def short(value: Format) -> str:
+    """A format's name with the fields that differ from their defaults, ``bits`` always."""
+    fields = [f"{field.name}={getattr(value, field.name)!r}" for field in dataclasses.fields(value)
+              if field.name == "bits" or getattr(value, field.name) != field.default]
+    return f"{type(value).__name__}({', '.join(fields)})"
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """A recipe in one line: what each role that is not float32 does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Any recipe.
+
+    Returns
+    -------
+    str
+        Such as ``potq: weight PoT(bits=5) after wbc; act PoT(bits=5) after prc; error PoT(bits=5)``.
+    """
+    parts = []
+    for name in recipes.ROLES:
+        role = getattr(recipe, name)
+        if role is not None:
+            keep = f" keep={role.keep}" if role.keep else ""
+            rounding = " stochastic" if role.rounding == "stochastic" else ""
+            before = f" after {', '.join(step.name for step in role.before)}" if role.before else ""
+            parts.append(f"{name} {short(role.format)}{keep}{rounding}{before}")
+    text = f"{recipe.name}: {'; '.join(parts) or 'float32 throughout'}"
+    for place in ("first", "last"):
+        if getattr(recipe, place) != "same":
+            text += f"; {place} layer {'float32' if getattr(recipe, place) is None else 'of its own'}"
+    return text + "".join(f"; {pattern} overridden" for pattern, _ in recipe.overrides)

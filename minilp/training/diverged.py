@@ -11,6 +11,10 @@ from minilp.kernels.quantise import NotFiniteError
 from minilp.nn import Module
 
 
+NOT_FINITE = (FloatingPointError, OverflowError, NotFiniteError)
+"""What a non-finite loss, an integer contraction beyond float32, and a format that is given a NaN raise."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Which numbers stopped being finite.
@@ -20,7 +24,8 @@ class Place:
     layer : str
         Dotted name of the layer; ``"input"`` for the batch itself.
     role : str
-        ``weight`` (a parameter), ``act`` (the layer's input or output) or ``wgrad`` (a parameter's gradient).
+        ``weight`` (a parameter), ``act`` (the layer's input or output), ``error`` (the gradient that reaches the
+        layer) or ``wgrad`` (a parameter's gradient).
     tensor : str
         The tensor in the layer's own words, such as ``"weight"`` or ``"output"``.
     """
@@ -52,8 +57,8 @@ class Diverged(ArithmeticError):
 
 
 def is_about_nan(error: BaseException) -> bool:
-    """Whether an error says that a loss, or a tensor on its way to be encoded, was not finite."""
-    return isinstance(error, (FloatingPointError, NotFiniteError)) or isinstance(error.__cause__, NotFiniteError)
+    """Whether an error says that a loss, a tensor on its way to be encoded, or a sum of products was not finite."""
+    return isinstance(error, NOT_FINITE) or isinstance(error.__cause__, NOT_FINITE)
 
 
 def find_value(model: Module, x: np.ndarray) -> Place | None:
@@ -74,10 +79,12 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
     if not np.isfinite(x).all():
         return Place("input", "act", "image batch")
     found: list[Place] = []
+    entered: list[str] = []
     handles = []
 
     def look_before(name: str) -> Any:
         def hook(module: Module, args: tuple[Any, ...]) -> None:
+            entered.append(name)
             for value in args:
                 if not found and isinstance(value, Tensor) and not np.isfinite(value.data).all():
                     found.append(Place(name, "act", "input"))
@@ -98,9 +105,11 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
     try:
         with no_grad():
             model(Tensor(x))
-    except ValueError as error:  # a format met the NaN; a hook has noted it by then, or it arose inside a layer
+    except (ValueError, ArithmeticError) as error:
         if not is_about_nan(error):
             raise
+        if not found:  # it arose inside the layer that was entered last
+            found.append(Place(entered[-1], "act", "output"))
     finally:
         for handle in handles:
             handle.remove()
@@ -108,12 +117,12 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
 
 
 def find_gradient(model: Module) -> Place | None:
-    """Name the non-finite gradient that was computed first: backward starts at the last layer.
+    """Name the gradient that failed first: backward starts at the last layer.
 
     Parameters
     ----------
     model : Module
-        After a backward pass.
+        After a backward pass that began without gradients; where it broke off, gradients are missing.
 
     Returns
     -------
@@ -121,7 +130,9 @@ def find_gradient(model: Module) -> Place | None:
         None if all gradients are finite.
     """
     for name, param in reversed(list(model.named_parameters())):
+        layer, _, tensor = name.rpartition(".")
+        if param.grad is None and param.requires_grad:
+            return Place(layer or "model", "error", "gradient of the output")
         if param.grad is not None and not np.isfinite(param.grad).all():
-            layer, _, tensor = name.rpartition(".")
             return Place(layer or "model", "wgrad", tensor + ".grad")
     return None

@@ -121,7 +121,7 @@ class Session:
                 if not np.isfinite(value):
                     raise FloatingPointError(f"the loss is {value}")
                 loss.backward()
-            except (ValueError, FloatingPointError) as error:
+            except (ValueError, ArithmeticError) as error:
                 if not is_about_nan(error):
                     raise RuntimeError(f"step {self.step_number}: {error}") from error
                 place = find_value(self.model, x) or find_gradient(self.model)

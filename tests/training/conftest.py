@@ -26,11 +26,24 @@ def tiny(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(request, monkeypatch):
+    """matplotlib takes half a second a picture: only tests that ask for ``pictures`` draw any."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("minilp.training.plots.available", lambda: False)
+
+
+@pytest.fixture
+def pictures():
+    pytest.importorskip("matplotlib")
+
+
 @pytest.fixture
 def options(tiny):
     """Arguments of ``train`` for that data: 3 epochs of 6 steps, the last one of 4 images, quick and quiet."""
     return {"data": str(tiny), "epochs": 3, "batch_size": 8, "lr": 0.1, "augment": "crop_flip",
-            "settings": ["model.width=4", "error.rounding=stochastic"], "quiet": True}
+            "settings": ["model.width=4", "error.rounding=stochastic"], "threads": 1,
+            "quiet": True}
 
 
 @pytest.fixture

@@ -25,14 +25,12 @@ def test_the_table_is_aligned(pair):
     assert "5/5/5" in lines[1] and "32/32/32" in lines[2] and f"{pair[0].test_acc:.2%}" in lines[1]
 
 
-def test_the_picture(pair, tmp_path):
-    pytest.importorskip("matplotlib")
+def test_the_picture(pictures, pair, tmp_path):
     found = compare([run.path for run in pair], plot=tmp_path / "compare.png")
     assert found.plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_there_is_no_picture(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("minilp.training.plots.available", lambda: False)
+def test_without_matplotlib_there_is_no_picture(pair, tmp_path):
     assert compare([pair[0].path], plot=tmp_path / "compare.png").plot is None
     assert not (tmp_path / "compare.png").exists()
 

@@ -18,6 +18,11 @@ class Kill(BaseException):
     """Stands for SIGKILL: nothing in the code under test catches it."""
 
 
+def half_a_line(path, text):
+    with path.open("a") as file:
+        file.write(text[:len(text) // 2])
+
+
 def dying(monkeypatch, moment):
     """Let the process 'die' at the ``moment``-th operation on the disk; returns the list of operations seen."""
     seen = []
@@ -35,14 +40,13 @@ def dying(monkeypatch, moment):
 
     wrap(os, "fsync", lambda *_: None)
     wrap(os, "replace", lambda *_: None)
-    wrap(files, "append", lambda path, text: path.open("a").write(text[:len(text) // 2]))  # half a line
+    wrap(files, "append", half_a_line)
     return seen
 
 
 def test_death_at_every_operation_on_the_disk(options, tmp_path, contents, monkeypatch):
     """Every fsync, rename and append of a whole training in turn, with half-written lines and files left behind."""
-    options.update(epochs=2, save_every=4)
-    monkeypatch.setattr("minilp.training.plots.available", lambda: False)  # half a second each time
+    options.update(epochs=2, batch_size=15, save_every=2)
     train(**options, out=tmp_path / "whole")
     whole = contents(tmp_path / "whole")
     moment, total = 1, None
@@ -133,7 +137,7 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(options, tmp_path, c
 
 def test_ctrl_c_during_evaluation(options, tmp_path, contents, monkeypatch):
     train(**options, out=tmp_path / "whole")
-    monkeypatch.setattr("minilp.training.train.evaluate_model", lambda *args: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("minilp.training.loop.evaluate_model", lambda *args: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Interrupted):
         train(**options, out=tmp_path / "stopped")
     monkeypatch.undo()
@@ -194,7 +198,7 @@ def test_resume_refuses_another_configuration(finished):
         train(lr=0.2, out=finished.path, resume=True)
     with pytest.raises(ValueError, match=r"settings: .*act\.bits=3"):
         train(settings=["act.bits=3"], out=finished.path, resume=True)
-    train(lr=0.1, threads=1, save_every=7, out=finished.path, resume=True, quiet=True)
+    train(lr=0.1, threads=2, save_every=7, out=finished.path, resume=True, quiet=True)
 
 
 def test_resume_of_nothing_is_an_error(tmp_path, options, monkeypatch):

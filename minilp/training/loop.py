@@ -14,6 +14,7 @@ from minilp.kernels import set_num_threads
 from minilp.kernels import threads as current_threads
 from minilp.nn import Module
 from minilp.recipe import Recipe
+from minilp.report import describe_recipe
 from minilp.training import checkpoint, machine, plots, rundir
 from minilp.training.config import MAY_CHANGE, TrainConfig
 from minilp.training.progress import Progress, interruptible
@@ -95,10 +96,10 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     Interrupted
         After Ctrl-C, once the state is saved.
     """
-    given = {"data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size, "lr": lr,
-             "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "augment": augment,
-             "seed": seed, "root": None if root is None else os.fspath(root), "threads": threads,
-             "save_every": save_every}
+    given: dict[str, Any] = {
+        "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "augment": augment, "seed": seed,
+        "root": None if root is None else os.fspath(root), "threads": threads, "save_every": save_every}
     config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
     run, hint = rundir.choose(out, config.name, resume)
     if resume:
@@ -169,7 +170,7 @@ class _Training:
         """The first lines: on a resume only for the screen, since the log has them."""
         config = self.config
         parameters = sum(p.size for p in self.session.model.parameters())
-        lines = [machine.first_line(config.recipe), f"recipe {config.recipe}",
+        lines = [machine.first_line(config.recipe), f"recipe {describe_recipe(config.recipe)}",
                  f"{config.data_name}: {len(self.train_set)} training and {len(self.test_set)} test images; "
                  f"{config.model}: {parameters:,} parameters",
                  f"{config.epochs} epochs, batch {config.batch_size}, SGD lr {config.lr:g} ({config.schedule}), "
