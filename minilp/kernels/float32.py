@@ -26,8 +26,10 @@ def check_floats(**arrays: Array) -> None:
     """
     first = next(iter(arrays))
     for name, a in arrays.items():
-        if not isinstance(a, np.ndarray) or a.dtype not in FLOATS:
-            raise TypeError(f"{name} must be a float32 or float64 array, got {getattr(a, 'dtype', type(a).__name__)}")
+        if not isinstance(a, np.ndarray):
+            raise TypeError(f"{name} must be a float32 or float64 array, got {type(a).__name__}")
+        if a.dtype not in FLOATS:
+            raise TypeError(f"{name} must be a float32 or float64 array, got an array of {a.dtype}")
         if a.dtype != arrays[first].dtype:
             raise TypeError(f"{name} is {a.dtype}, but {first} is {arrays[first].dtype}; both must have one dtype")
 

@@ -70,7 +70,7 @@ def conv2d(x: Array, w: Array, stride: Pair, padding: Pair, dilation: Pair, grou
     for g in range(groups):
         weight = w[g * og:(g + 1) * og].reshape(og, k)
         for r0, r1 in _row_blocks(size[0], k * size[1] * n):
-            columns = view[g * cg:(g + 1) * cg, :, :, r0:r1].reshape(k, -1)
+            columns = view[g * cg:(g + 1) * cg, :, :, r0:r1].reshape(k, (r1 - r0) * size[1] * n)
             y[g * og:(g + 1) * og, r0:r1] = (weight @ columns).reshape(og, r1 - r0, size[1], n)
     return y
 
@@ -97,11 +97,11 @@ def conv2d_input_grad(dy: Array, w: Array, size: Pair, stride: Pair, padding: Pa
     og, (sh, sw), (ph, pw) = o // groups, stride, padding
     dx = np.zeros((cg * groups, size[0] + 2 * ph, size[1] + 2 * pw, n), dy.dtype)
     for g in range(groups):
-        weight = w[g * og:(g + 1) * og].reshape(og, -1)
+        weight = w[g * og:(g + 1) * og].reshape(og, cg * kh * kw)
         target = dx[g * cg:(g + 1) * cg]
         for r0, r1 in _row_blocks(oh, weight.shape[1] * ow * n):
             rows = r1 - r0
-            columns = weight.T @ dy[g * og:(g + 1) * og, r0:r1].reshape(og, -1)
+            columns = weight.T @ dy[g * og:(g + 1) * og, r0:r1].reshape(og, rows * ow * n)
             columns = columns.reshape(cg, kh, kw, rows, ow, n)
             for ky in range(kh):
                 y0 = r0 * sh + ky * dilation[0]
@@ -136,6 +136,6 @@ def conv2d_weight_grad(dy: Array, x: Array, kernel: Pair, stride: Pair, padding:
     dw = np.zeros((o, k), x.dtype)
     for g in range(groups):
         for r0, r1 in _row_blocks(oh, k * ow * n):
-            columns = view[g * cg:(g + 1) * cg, :, :, r0:r1].reshape(k, -1)
-            dw[g * og:(g + 1) * og] += dy[g * og:(g + 1) * og, r0:r1].reshape(og, -1) @ columns.T
+            columns = view[g * cg:(g + 1) * cg, :, :, r0:r1].reshape(k, (r1 - r0) * ow * n)
+            dw[g * og:(g + 1) * og] += dy[g * og:(g + 1) * og, r0:r1].reshape(og, columns.shape[1]) @ columns.T
     return dw.reshape(o, cg, *kernel)

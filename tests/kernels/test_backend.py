@@ -1,0 +1,158 @@
+"""Choosing the backend, the tier and the threads; a forked child that computes."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minilp
+from minilp import kernels
+from minilp.kernels import float32, norm
+from minilp.kernels.backend import active, check
+
+X, W = np.ones((2, 3, 4, 4), np.float32), np.ones((2, 3, 3, 3), np.float32)
+
+
+def python(code, **environment):
+    """Run a program in a fresh interpreter; its output, or the last line of its error."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MINILP_BACKEND", "MINILP_ISA")}
+    done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True,
+                          timeout=60)
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def test_use_backend_comes_back_after_an_error():
+    before = active()
+    with pytest.raises(ZeroDivisionError), minilp.use_backend("numpy"):
+        assert active() == "numpy"
+        raise ZeroDivisionError
+    assert active() == before
+    with pytest.raises(ValueError, match="name must be 'auto', 'c' or 'numpy', got 'cuda'"), \
+            minilp.use_backend("cuda"):
+        pass
+
+
+def test_use_backend_nests_and_chooses(needs_c):
+    with minilp.use_backend("numpy"):
+        with minilp.use_backend("c"), kernels.calls() as seen:
+            float32.conv2d(X, W)
+        assert active() == "numpy"
+        with kernels.calls() as also:
+            float32.conv2d(X, W)
+        with minilp.use_backend("auto"):
+            assert active() == "c"
+    assert list(seen) == [f"f32_conv2d[{minilp.backend().isa}]"] and list(also) == ["f32_conv2d[numpy]"]
+
+
+def test_use_isa_comes_back_after_an_error(needs_c):
+    before = minilp.backend().isa
+    with pytest.raises(ZeroDivisionError), minilp.use_isa("portable"):
+        assert minilp.backend().isa == "portable"
+        raise ZeroDivisionError
+    assert minilp.backend().isa == before
+    with pytest.raises(ValueError, match="tier must be one of portable, avx2, avx512, got 'sse9'"), \
+            minilp.use_isa("sse9"):
+        pass
+
+
+def test_a_missing_tier_is_refused(needs_c):
+    missing = [t for t in ("avx2", "avx512") if t not in kernels.available_tiers()]
+    if not missing:
+        pytest.skip("this machine has every tier")
+    with pytest.raises(ValueError, match="its best tier is"), minilp.use_isa(missing[0]):
+        pass
+
+
+def test_threads(needs_c):
+    before = kernels.threads()
+    try:
+        minilp.set_num_threads(3)
+        assert kernels.threads() == minilp.backend().threads == 3
+    finally:
+        minilp.set_num_threads(before)
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        minilp.set_num_threads(0)
+    assert kernels.threads() == before
+
+
+def test_calls_counts_only_the_block():
+    norm.relu(X)
+    with kernels.calls() as seen:
+        norm.relu(X)
+        norm.relu(X)
+    norm.relu(X)
+    assert sum(seen.values()) == 2
+
+
+def test_status_codes_become_errors():
+    check(0, "conv2d")
+    with pytest.raises(kernels.KernelError, match="conv2d: out of memory"):
+        check(2, "conv2d")
+    with pytest.raises(kernels.KernelError, match="conv2d: status 99"):
+        check(99, "conv2d")
+
+
+def test_c_kernels_refuse_strided_memory(needs_c):
+    with pytest.raises(ValueError, match="needs a C-contiguous array"):
+        float32.pointer(X[:, :, ::2])
+
+
+SAY = "import minilp; print(minilp.backend())"
+COMPUTE = """
+import numpy as np
+from minilp.kernels import float32, norm
+import minilp
+x = np.arange(1536, dtype=np.float32).reshape(4, 6, 8, 8) % 7
+y = float32.conv2d(x, np.ones((2, 6, 3, 3), np.float32), (1, 1), (1, 1))
+print(minilp.backend().name, y.sum(), norm.max_pool2d(x, (2, 2), (2, 2))[0].sum())
+"""
+
+
+def test_environment_chooses_the_backend(needs_c):
+    assert python(SAY, MINILP_BACKEND="numpy") == "NumPy (MINILP_BACKEND=numpy)"
+    assert python(SAY, MINILP_BACKEND="c").startswith("C core (")
+    assert "must be auto, c or numpy, got 'gpu'" in python(SAY, MINILP_BACKEND="gpu")
+    for tier in kernels.available_tiers():
+        assert python(SAY, MINILP_ISA=tier).startswith(f"C core ({tier}, ")
+    assert "MINILP_ISA must be auto or one of" in python(SAY, MINILP_ISA="mmx")
+
+
+def test_without_the_core_everything_computes_the_same(needs_c):
+    """MINILP_BACKEND=numpy never loads the compiled core; whole numbers come out the same either way."""
+    name, *numbers = python(COMPUTE, MINILP_BACKEND="numpy").split()
+    assert name == "numpy"
+    assert python(COMPUTE).split() == ["c", *numbers]
+    refused = python("import minilp\nwith minilp.use_backend('c'): pass", MINILP_BACKEND="numpy")
+    assert "the C core is not there: MINILP_BACKEND=numpy" in refused
+    refused = python("import minilp\nwith minilp.use_isa('portable'): pass", MINILP_BACKEND="numpy")
+    assert "the C core is not there" in refused
+
+
+FORK = """
+import os, signal
+import numpy as np
+import minilp
+from minilp.kernels import float32, norm, threads
+minilp.set_num_threads(2)
+rng = np.random.default_rng(0)
+x = rng.standard_normal((64, 8, 12, 12)).astype(np.float32)
+w = rng.standard_normal((8, 8, 3, 3)).astype(np.float32)
+def work():
+    y = float32.conv2d(x, w, (1, 1), (1, 1))
+    return np.concatenate([a.ravel() for a in (y, float32.conv2d_weight_grad(y, x, (3, 3), (1, 1), (1, 1)),
+                           norm.batch_norm(y, None, None, 1e-5)[0], norm.relu(y))])
+before = work()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if threads() == 1 and np.array_equal(work(), before) else 1)
+status = os.waitpid(child, 0)[1]
+print(os.waitstatus_to_exitcode(status), np.array_equal(work(), before), threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_the_same_on_one_thread(needs_c):
+    """After a parallel call in the parent; libgomp alone would hang here."""
+    assert python(FORK, PYTHONWARNINGS="ignore") == "0 True 2"

@@ -1,0 +1,196 @@
+"""Batch norm, ReLU, addition and max pooling: C equals NumPy bit for bit, NumPy agrees with float64 and torch."""
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from minilp import set_num_threads, use_backend
+from minilp.kernels import calls, norm, threads
+from minilp.kernels.layout import from_chwn, is_chwn, to_chwn
+from minilp.kernels.reference_norm import ordered_sum
+
+AWKWARD = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 63, 65, 127, 129)
+SHAPES = [*[(n, 2, 3, 2) for n in AWKWARD], *[(2, c, 2, 3) for c in AWKWARD], *[(3, 2, 2, s) for s in AWKWARD],
+          (1, 1, 32, 32), (1, 1, 1, 1025), (1, 2, 1, 1023), (33, 3, 9, 31), (128, 4, 16, 16)]
+WINDOWS = [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((2, 3), (3, 1), (1, 0)), ((1, 1), (1, 1), (0, 0))]
+
+
+def same_bits(a, b):
+    """Equal dtype, shape, memory order and bits (so -0.0 is not 0.0); any NaN equals any NaN."""
+    kind = {4: np.uint32, 8: np.uint64, 1: np.uint8}[a.dtype.itemsize]
+    bits = np.ascontiguousarray(a).view(kind) == np.ascontiguousarray(b).view(kind)
+    return (a.dtype == b.dtype and a.shape == b.shape and is_chwn(a) == is_chwn(b)
+            and bool((bits | (np.isnan(a) & np.isnan(b))).all()))
+
+
+def all_kernels(shape, seed=0):
+    """Every kernel of norm.py on one drawn activation, its outputs in a list."""
+    rng = np.random.default_rng(seed)
+    _, c, h, w = shape
+    x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    x = from_chwn(to_chwn(x * 3 + 1))
+    weight, bias = rng.standard_normal((2, c)).astype(np.float32)
+    y, mean, var = norm.batch_norm(x, weight, bias, 1e-5)
+    invstd = (1 / np.sqrt(var + np.float32(1e-5))).astype(np.float32)
+    y[y > 1] = -0.0
+    positive = norm.relu(y)
+    out = [y, mean, var, *norm.batch_norm_backward(dy, x, mean, invstd, weight), *norm.batch_norm(x, None, None, 0.1),
+           positive, norm.relu_backward(from_chwn(to_chwn(dy)), positive), norm.add(x, y)]
+    for kernel, stride, padding in WINDOWS:
+        if all(s + 2 * p >= k for s, p, k in zip((h, w), padding, kernel, strict=True)):
+            tied = np.round(x)
+            best, index = norm.max_pool2d(tied, kernel, stride, padding)
+            grad = rng.standard_normal(best.shape).astype(np.float32)
+            out += [best, index, norm.max_pool2d_backward(grad, index, (h, w), kernel, stride, padding)]
+    return out
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_tier_and_thread_count_equals_numpy(isa, shape):
+    before = threads()
+    with use_backend("numpy"), calls() as seen:
+        twin = all_kernels(shape)
+    assert all(name.endswith("[numpy]") for name in seen)
+    try:
+        for count in (1, 2):
+            set_num_threads(count)
+            with calls() as seen:
+                got = all_kernels(shape)
+            assert all(name.endswith(f"[{isa}]") for name in seen), seen
+            for i, (a, b) in enumerate(zip(got, twin, strict=True)):
+                assert same_bits(a, b), i
+    finally:
+        set_num_threads(before)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3e38, -3e38, 1.0, -1.0]),
+                min_size=1, max_size=40))
+def test_special_values_equal_numpy(needs_c, values):
+    x = np.array(values, np.float32)
+    image = x.reshape(1, 1, 1, -1)
+
+    def run():
+        with np.errstate(all="ignore"):
+            best, index = norm.max_pool2d(image, (1, 2), (1, 1), (0, 1))
+            return [norm.relu(x), norm.relu_backward(x, x), norm.add(x, x[::-1].copy()), best, index,
+                    norm.max_pool2d_backward(best, index, image.shape[2:], (1, 2), (1, 1), (0, 1)),
+                    *norm.batch_norm(image, None, None, 1e-5)]
+    with use_backend("numpy"):
+        twin = run()
+    for i, (a, b) in enumerate(zip(run(), twin, strict=True)):
+        assert same_bits(a, b), i
+
+
+def test_relu_rules():
+    got = norm.relu(np.array([-1.0, -0.0, 0.0, 2.0, np.nan], np.float32))
+    np.testing.assert_array_equal(got, np.array([0, 0, 0, 2, np.nan], np.float32))
+    assert not np.signbit(got[:4]).any()
+    grad = norm.relu_backward(np.array([np.inf, 5.0, -3.0], np.float32), np.array([0.0, 1.0, 2.0], np.float32))
+    assert grad.tolist() == [0.0, 5.0, -3.0]
+
+
+def test_ordered_sum_is_the_written_order():
+    """A loop over single floats, word for word the order of the docstring; and it is not just any order."""
+    rng = np.random.default_rng(1)
+    terms = rng.standard_normal(2 * 1024 + 37) * 10.0 ** rng.integers(-8, 9, 2 * 1024 + 37)
+    padded = np.concatenate([terms, np.zeros(-len(terms) % 1024)]).reshape(-1, 64, 16)
+    total = [0.0] * 16
+    for block in padded:
+        column = [0.0] * 16
+        for row in block:
+            column = [c + r for c, r in zip(column, row, strict=True)]
+        total = [t + c for t, c in zip(total, column, strict=True)]
+    while len(total) > 1:
+        half = len(total) // 2
+        total = [total[i] + total[i + half] for i in range(half)]
+    assert ordered_sum(terms[None])[0] == total[0]
+    assert ordered_sum(terms[None, ::-1])[0] != total[0]
+
+
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_batch_norm_against_float64(needs_c, backend):
+    """float32 in, statistics as good as float64's, also where the mean is far from zero."""
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((65, 3, 5, 7)) * 0.01 + np.array([0, 10, -100])[:, None, None]).astype(np.float32)
+    with use_backend(backend):
+        _, mean, var = norm.batch_norm(x, None, None, 1e-5)
+    np.testing.assert_allclose(mean, x.astype(float).mean((0, 2, 3)), rtol=6e-8)
+    np.testing.assert_allclose(var, x.astype(float).var((0, 2, 3)), rtol=6e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_torch_agrees(torch, dtype):
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((2, 6, 3, 5, 7)).astype(dtype)
+    weight, bias = rng.standard_normal((2, 3)).astype(dtype)
+    t = [torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
+    ty = torch.nn.functional.batch_norm(t[0], None, None, t[1], t[2], True, 0.1, 1e-5)
+    ty.backward(torch.tensor(dy))
+    y, mean, var = norm.batch_norm(x, weight, bias, 1e-5)
+    invstd = (1 / np.sqrt(var + dtype(1e-5))).astype(dtype)
+    got = (y, *norm.batch_norm_backward(dy, x, mean, invstd, weight))
+    for a, b in zip(got, (ty.detach(), *[v.grad for v in t]), strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=2e-5 if dtype == np.float32 else 1e-12)
+    for kernel, stride, padding in [*WINDOWS[:2], ((2, 3), (3, 1), (1, 0)), ((17, 17), (1, 1), (8, 8))]:
+        tx = torch.tensor(x, requires_grad=True)
+        ty = torch.nn.functional.max_pool2d(tx, kernel, stride, padding)
+        best, index = norm.max_pool2d(x, kernel, stride, padding)
+        assert np.array_equal(best, ty.detach().numpy())
+        assert index.dtype == (np.uint8 if kernel[0] < 17 else np.int32)
+        ty.backward(torch.tensor(np.ascontiguousarray(best)))
+        np.testing.assert_allclose(norm.max_pool2d_backward(best, index, (5, 7), kernel, stride, padding),
+                                   tx.grad.numpy(), rtol=0, atol=1e-4)
+
+
+def test_any_strides_and_memory_order(needs_c):
+    """Strided inputs give what their copies give; non-4-D results keep the memory order of the input."""
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((2, 8, 4, 6, 10)).astype(np.float32)
+    views = x[::2, ::-1, :, ::3], y[1::2, :, :, ::-3]
+    copies = [np.ascontiguousarray(v) for v in views]
+    weight = np.ones(8, np.float32)[::2]
+    for run in (lambda a, b: norm.add(a, b), lambda a, b: norm.relu(a), norm.relu_backward,
+                lambda a, b: norm.batch_norm(a, weight, None, 1e-5)[0],
+                lambda a, b: norm.batch_norm_backward(a, b, weight, weight, weight)[0],
+                lambda a, b: norm.max_pool2d(a, (2, 2), (2, 2))[0]):
+        got = run(*views)
+        assert is_chwn(got) and same_bits(got, run(*copies))
+    flat = rng.standard_normal((5, 7)).astype(np.float32)
+    for stored in (flat, np.asfortranarray(flat), flat[:, ::2]):
+        assert norm.relu(stored).strides == np.empty_like(stored).strides == norm.add(stored, stored).strides
+        assert np.array_equal(norm.add(stored, stored), 2 * stored)
+    assert norm.relu(np.array(-2.0, np.float32)).shape == ()
+    assert norm.relu(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_large_arrays_are_shared_between_threads(needs_c):
+    """Long enough for several threads, cut where no vector ends."""
+    x = np.random.default_rng(5).standard_normal(100_003).astype(np.float32)
+    got = [norm.relu(x), norm.add(x, x), norm.relu_backward(x, x)]
+    with use_backend("numpy"):
+        twin = [norm.relu(x), norm.add(x, x), norm.relu_backward(x, x)]
+    assert all(same_bits(a, b) for a, b in zip(got, twin, strict=True))
+
+
+X = np.zeros((2, 3, 4, 4), np.float32)
+
+
+@pytest.mark.parametrize(("call", "error", "words"), [
+    (lambda: norm.batch_norm(X[:0], None, None, 1e-5), ValueError, "no element to take a mean of"),
+    (lambda: norm.batch_norm(X[0], None, None, 1e-5), ValueError, "x must have 4 axes"),
+    (lambda: norm.batch_norm(X, np.ones(4, np.float32), None, 1e-5), ValueError, r"weight must have shape \(3,\)"),
+    (lambda: norm.batch_norm(X, None, np.ones(3), 1e-5), TypeError, "bias is float64, but x is float32"),
+    (lambda: norm.batch_norm(X, None, None, -1.0), ValueError, "eps must be at least 0"),
+    (lambda: norm.batch_norm_backward(X[:1], X, X[0, :, 0, 0], X[0, :, 0, 0], None), ValueError, "shape of x"),
+    (lambda: norm.relu(np.zeros(3, np.int8)), TypeError, "got an array of int8"),
+    (lambda: norm.relu_backward(X[:1], X), ValueError, "dy must have the shape of y"),
+    (lambda: norm.add(X, X[:1]), ValueError, "b must have the shape of a"),
+    (lambda: norm.max_pool2d(X, (2, 2), (2, 2), (2, 0)), ValueError, "padding must be at most half of the kernel"),
+    (lambda: norm.max_pool2d(X, (5, 5), (1, 1)), ValueError, "does not fit"),
+    (lambda: norm.max_pool2d_backward(X, X, (8, 8), (2, 2), (2, 2)), ValueError, "index must be uint8"),
+    (lambda: norm.max_pool2d_backward(X, X.astype(np.uint8), (9, 12), (2, 2), (2, 2)), ValueError, "dy must be"),
+])
+def test_refusals_name_the_argument(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
