@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 
-from minilp.autograd import Function, Tensor, enable_grad, is_grad_enabled, no_grad, ops
+from minilp.autograd import Function, Tensor, ops
 
 
 def leaf(*values):
@@ -125,6 +125,23 @@ def test_saved_values_are_not_handed_out_as_gradients():
     assert x.grad == 33.0
 
 
+def test_same_array_returned_for_two_arguments_is_not_added_to_in_place():
+    class Both(Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            return a + b
+
+        @staticmethod
+        def backward(ctx, grad):
+            new = grad * 1
+            return new, new
+
+    a, b = leaf(1.0), leaf(2.0)
+    earlier = a * 3  # its gradient reaches a after Both's
+    (Both.apply(a, b) + earlier).backward()
+    assert a.grad == 4.0 and b.grad == 1.0
+
+
 def test_many_consumers_sum_right_whatever_is_shared():
     x = leaf(1.0, 2.0)
     y = x * 1.0
@@ -218,24 +235,6 @@ def test_graph_does_not_keep_values_nobody_saved():
     np.testing.assert_array_equal(x.grad, [1.0, 1.0])
 
 
-def test_no_grad_and_enable_grad():
-    x = leaf(1.0)
-    with no_grad():
-        assert not is_grad_enabled() and not (x * 2).requires_grad
-        with enable_grad():
-            assert (x * 2).requires_grad
-        assert not is_grad_enabled()
-    with pytest.raises(ZeroDivisionError), no_grad():
-        raise ZeroDivisionError
-    assert is_grad_enabled()
-
-    @no_grad()
-    def double(t, depth):
-        return double(t, depth - 1) if depth else t * 2
-
-    assert not double(x, 2).requires_grad and is_grad_enabled()
-
-
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: Tensor([1.0]).backward(), "does not require grad"),
     (lambda: (leaf(1.0, 2.0) * 2).backward(), r"needs a scalar.*\(2,\).*sum\(\)"),
@@ -256,47 +255,6 @@ def test_backward_does_not_write_to_the_given_gradient():
     (y + y).backward(seed)
     np.testing.assert_array_equal(seed, [1.0, 1.0])
     np.testing.assert_array_equal(x.grad, [4.0, 4.0])
-
-
-@pytest.mark.parametrize(("returned", "error", "message"), [
-    (lambda g: g, TypeError, "Wrong.backward returned ndarray, expected a tuple"),
-    (lambda g: (g, g), TypeError, "a tuple of 2, expected"),
-    (lambda g: (Tensor(g),), TypeError, "returned a Tensor for argument 0"),
-    (lambda g: (np.ones(3),), ValueError, r"Wrong.backward, argument 0.*\(3,\).*\(2,\)"),
-])
-def test_wrong_function_backward_is_named(returned, error, message):
-    class Wrong(Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x + 0
-
-        @staticmethod
-        def backward(ctx, grad):
-            return returned(grad)
-
-    with pytest.raises(error, match=message):
-        Wrong.apply(leaf(1.0, 2.0)).backward(np.ones(2))
-
-
-def test_function_context():
-    class Scale(Function):
-        @staticmethod
-        def forward(ctx, x, factor, *, shift=0.0):
-            assert ctx.needs_input_grad == (True, False)
-            ctx.factor = factor
-            return x * factor + shift
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * ctx.factor, None
-
-    x = leaf(1.0)
-    y = Scale.apply(x, 3.0, shift=1.0)
-    assert y.data == 4.0
-    y.backward()
-    assert x.grad == 3.0
-    with pytest.raises(TypeError, match="'shift' by position"):
-        Scale.apply(x, 3.0, shift=x)
 
 
 def test_gradient_has_the_leafs_dtype_in_mixed_precision():
