@@ -1,0 +1,69 @@
+/* Exponent-binned adds: a power-of-two contraction with neither a multiply nor a shift in its inner loop.
+ *
+ *     y = sum_k w_k x_k,   w_k = +-2^e_k   =   sum_e 2^e (sum of +-x_k over the k with e_k = e)
+ *
+ * One operand is sorted by exponent and sign; its zeros are not in the list at all. The other is expanded to integer
+ * lanes once. Walking the list from the largest exponent down, a vector of lanes is added or subtracted per term, and
+ * between two exponents the running sum is doubled by one add to itself (Horner). The list is cut into segments: as many
+ * terms as a lane can provably hold. A segment's sum is folded into int64 with one shift.
+ *
+ *   pot_bins_list.c    sorts and cuts
+ *   pot_bins_lanes.h   the vector loops, one body for all tiers; instantiated by pot_bins_{portable,avx2,avx512}.c
+ *   pot_bins_rows.c    forward and input gradient: weights sorted, lanes are samples
+ *   pot_bins_wgrad.c   weight gradient: activations sorted, lanes are output channels */
+#ifndef MINILP_POT_BINS_H
+#define MINILP_POT_BINS_H
+#include "minilp_core.h"
+
+enum {
+    MLP_POT_JOBS = 9,        /* most sums that one walk over a list carries along */
+    MLP_POT_L1_BYTES = 36 << 10,
+    MLP_POT_L2_BYTES = 1 << 20
+};
+
+/* Terms terms[first_term ..] in runs[first_run ..]: per exponent the number of added and of subtracted terms. The sum
+ * is worth 2^shift. */
+typedef struct {
+    int32_t first_term, first_run, runs, shift;
+} mlp_pot_segment;
+
+typedef struct {
+    int64_t terms, runs, segments;  /* room that n terms can need, in elements */
+} mlp_pot_room;
+
+mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels);
+/* Sorts n terms by code (-levels .. levels) into the three arrays; a lane may hold `limit` times the largest lane value.
+ * Returns the number of segments. */
+int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
+                 int32_t *runs, mlp_pot_segment *segments);
+
+/* Adds up one segment for `jobs` sums at once: sum j reads its vectors at base[j] + term. out: jobs vectors. */
+typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, const int32_t *runs, int64_t n_runs, void *out);
+
+typedef struct {
+    int64_t lanes, bytes;    /* lanes in a vector, bytes of a vector */
+    mlp_pot_walk walk[MLP_POT_JOBS + 1];   /* by the number of jobs: 1, 2, 4, 8 and 9 exist */
+    /* Codes to lanes: `pixels` vectors from codes `step` bytes apart, of which the first `valid` lanes are filled. */
+    void (*expand)(const int8_t *codes, ptrdiff_t step, int64_t pixels, int64_t valid, void *out);
+    void (*fold)(const void *sums, int64_t n, int shift, int64_t *total);          /* total += sums * 2^shift */
+    void (*narrow_to_float)(const void *sums, int64_t n, int exponent, float *out);  /* normal results only */
+    void (*wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out);
+} mlp_pot_lanes;
+
+extern const mlp_pot_lanes mlp_pot_lanes_i16_portable, mlp_pot_lanes_i32_portable;
+extern const mlp_pot_lanes mlp_pot_lanes_i16_avx2, mlp_pot_lanes_i32_avx2;
+extern const mlp_pot_lanes mlp_pot_lanes_i16_avx512, mlp_pot_lanes_i32_avx512;
+
+/* The lanes for an operand of `bits` bits when `count` of them are wanted; *limit receives how many times the largest
+ * value fits one lane. NULL if there are none (6 bits). */
+const mlp_pot_lanes *mlp_pot_choose_lanes(int bits, int64_t count, int64_t *limit);
+
+/* Largest number of jobs that exists and is at most n. */
+MLP_INLINE int mlp_pot_jobs(int64_t n) { return n >= 9 ? 9 : n == 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1; }
+
+MLP_INLINE int64_t mlp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+/* Division and remainder that round towards minus infinity. */
+MLP_INLINE int64_t mlp_floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+MLP_INLINE int64_t mlp_floor_mod(int64_t a, int64_t b) { return a - mlp_floor_div(a, b) * b; }
+
+#endif

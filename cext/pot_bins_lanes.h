@@ -1,0 +1,113 @@
+/* The vector loops of the exponent-binned adds: one body, included once per instruction set and lane width with
+ *   LANE (int16_t or int32_t), VECTOR_BYTES, TIER (portable, ...), WIDTH (i16, i32), TARGET (attributes of a function).
+ * See pot_bins.h. */
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(LANE)))
+#define JOIN_(a, b, c) a##_##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define NAME(base) JOIN(base, WIDTH, TIER)
+#define VECTOR NAME(mlp_pot_vector)
+#define MLP_UNROLL _Pragma("GCC unroll 9")
+
+typedef LANE VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+
+/* The inner loop: per term one address and, for each job, one vector add or subtract. Between two exponents each sum is
+ * added to itself. */
+MLP_INLINE void NAME(mlp_pot_walk_body)(const int jobs, const char *const *base, const int32_t *terms, const int32_t *runs,
+                                        int64_t n_runs, VECTOR *out)
+{
+    VECTOR sum[MLP_POT_JOBS];  /* unrolled, so that sums and rows live in registers */
+    const char *row[MLP_POT_JOBS];
+    MLP_UNROLL for (int j = 0; j < jobs; j++) {
+        sum[j] = (VECTOR){0};
+        row[j] = base[j];
+    }
+    for (int64_t r = 0; r < n_runs; r++) {
+        MLP_UNROLL for (int j = 0; j < jobs; j++)
+            sum[j] += sum[j];
+        for (const int32_t *end = terms + runs[2 * r]; terms < end; terms++)
+            MLP_UNROLL for (int j = 0; j < jobs; j++)
+                sum[j] += *(const VECTOR *)(row[j] + *terms);
+        for (const int32_t *end = terms + runs[2 * r + 1]; terms < end; terms++)
+            MLP_UNROLL for (int j = 0; j < jobs; j++)
+                sum[j] -= *(const VECTOR *)(row[j] + *terms);
+    }
+    MLP_UNROLL for (int j = 0; j < jobs; j++)
+        out[j] = sum[j];
+}
+
+#define WALK(jobs)                                                                                                     \
+    TARGET void NAME(mlp_pot_shift_walk##jobs)(const char *const *base, const int32_t *terms, const int32_t *runs,         \
+                                               int64_t n_runs, void *out)                                              \
+    {                                                                                                                  \
+        NAME(mlp_pot_walk_body)(jobs, base, terms, runs, n_runs, out);                                                 \
+    }
+WALK(1)
+WALK(2)
+WALK(4)
+WALK(8)
+WALK(9)
+
+TARGET static void NAME(mlp_pot_expand)(const int8_t *codes, ptrdiff_t step, int64_t pixels, int64_t valid, void *out)
+{
+    LANE *lanes = out;
+    for (; pixels > 0; pixels--, codes += step, lanes += LANES) {
+        /* A full vector has its own loop of constant length, which the compiler turns into a few instructions. The
+         * one-hot (1 << c) >> 1 is zero for the zero code. */
+        if (valid == LANES) {
+            for (int64_t i = 0; i < LANES; i++) {
+                LANE code = codes[i], sign = code >> 7, size = (LANE)((code ^ sign) - sign);
+                lanes[i] = (LANE)(((LANE)((LANE)(1 << size) >> 1) ^ sign) - sign);
+            }
+            continue;
+        }
+        for (int64_t i = 0; i < LANES; i++) {
+            LANE code = i < valid ? codes[i] : 0, sign = code >> 7, size = (LANE)((code ^ sign) - sign);
+            lanes[i] = (LANE)(((LANE)((LANE)(1 << size) >> 1) ^ sign) - sign);
+        }
+    }
+}
+
+TARGET static void NAME(mlp_pot_fold)(const void *sums, int64_t n, int shift, int64_t *total)
+{
+    const LANE *sum = sums;
+    for (int64_t i = 0; i < n; i++)
+        total[i] += (int64_t)((uint64_t)(int64_t)sum[i] << shift);
+}
+
+/* The power of two is an add to the exponent field; zero has none and stays zero. */
+MLP_INLINE float NAME(mlp_pot_scaled)(float value, int32_t exponent)
+{
+    union { float f; int32_t bits; } u = {value};
+    u.bits += u.bits ? exponent << 23 : 0;
+    return u.f;
+}
+
+TARGET static void NAME(mlp_pot_narrow_to_float)(const void *sums, int64_t n, int exponent, float *out)
+{
+    const LANE *sum = sums;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = NAME(mlp_pot_scaled)((float)sum[i], exponent);
+}
+
+TARGET static void NAME(mlp_pot_wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = NAME(mlp_pot_scaled)((float)sums[i], exponent);
+}
+
+const mlp_pot_lanes NAME(mlp_pot_lanes) = {
+    LANES, VECTOR_BYTES,
+    {NULL, NAME(mlp_pot_shift_walk1), NAME(mlp_pot_shift_walk2), NULL, NAME(mlp_pot_shift_walk4), NULL, NULL, NULL,
+     NAME(mlp_pot_shift_walk8), NAME(mlp_pot_shift_walk9)},
+    NAME(mlp_pot_expand), NAME(mlp_pot_fold), NAME(mlp_pot_narrow_to_float), NAME(mlp_pot_wide_to_float),
+};
+
+#undef LANES
+#undef JOIN_
+#undef JOIN
+#undef NAME
+#undef VECTOR
+#undef WALK
+#undef MLP_UNROLL
+#undef LANE
+#undef WIDTH
