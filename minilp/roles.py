@@ -125,8 +125,11 @@ class LayerRecipe:
         return self._parameters
 
     def next_call(self, clock: tuple[int, int, int]) -> int:
-        """The number of this forward call within (seed, step, microbatch) = ``clock``, counted from 0."""
-        if clock != self.clock:
+        """The number of this forward call within one context that set ``clock``, counted from 0.
+
+        By identity: a step that is run again starts again at 0, even with nothing else in between.
+        """
+        if clock is not self.clock:
             self.clock, self.calls = clock, 0
         self.calls += 1
         return self.calls - 1

@@ -10,7 +10,6 @@ from minilp.autograd import Tensor, no_grad
 from minilp.kernels.quantise import NotFiniteError
 from minilp.nn import Module
 
-
 NOT_FINITE = (FloatingPointError, OverflowError, NotFiniteError)
 """What a non-finite loss, an integer contraction beyond float32, and a format that is given a NaN raise."""
 
@@ -116,13 +115,15 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
     return found[0] if found else None
 
 
-def find_gradient(model: Module) -> Place | None:
+def find_gradient(model: Module, broke_off: bool = False) -> Place | None:
     """Name the gradient that failed first: backward starts at the last layer.
 
     Parameters
     ----------
     model : Module
-        After a backward pass that began without gradients; where it broke off, gradients are missing.
+        After a backward pass that began without gradients.
+    broke_off : bool
+        Whether the pass ended with an error: then the first missing gradient shows where.
 
     Returns
     -------
@@ -131,8 +132,17 @@ def find_gradient(model: Module) -> Place | None:
     """
     for name, param in reversed(list(model.named_parameters())):
         layer, _, tensor = name.rpartition(".")
-        if param.grad is None and param.requires_grad:
+        if broke_off and param.grad is None and param.requires_grad:
             return Place(layer or "model", "error", "gradient of the output")
         if param.grad is not None and not np.isfinite(param.grad).all():
             return Place(layer or "model", "wgrad", tensor + ".grad")
+    return None
+
+
+def find_parameter(model: Module) -> Place | None:
+    """Name the first non-finite parameter in registration order; None if all are finite."""
+    for name, param in model.named_parameters():
+        if not np.isfinite(param.data).all():
+            layer, _, tensor = name.rpartition(".")
+            return Place(layer or "model", "weight", tensor)
     return None

@@ -14,7 +14,7 @@ from minilp.data import Dataset, Loader
 from minilp.nn import Module, functional
 from minilp.training import checkpoint
 from minilp.training.config import TrainConfig
-from minilp.training.diverged import Diverged, find_gradient, find_value, is_about_nan
+from minilp.training.diverged import Diverged, find_gradient, find_parameter, find_value, is_about_nan
 
 
 def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> Module:
@@ -124,7 +124,7 @@ class Session:
             except (ValueError, ArithmeticError) as error:
                 if not is_about_nan(error):
                     raise RuntimeError(f"step {self.step_number}: {error}") from error
-                place = find_value(self.model, x) or find_gradient(self.model)
+                place = find_value(self.model, x) or find_gradient(self.model, broke_off=True)
                 raise Diverged(self.epoch, self.step_number, str(error), place) from error
             if (place := find_gradient(self.model)) is not None:
                 raise Diverged(self.epoch, self.step_number, f"the loss is {value}", place)
@@ -149,7 +149,14 @@ class Session:
             The file.
         log_lines : int
             Lines of the log that belong to it.
+
+        Raises
+        ------
+        Diverged
+            If a parameter is not finite; the file is left as it is.
         """
+        if (place := find_parameter(self.model)) is not None:
+            raise Diverged(self.epoch, self.step_number, "the last update was too large", place)
         arrays = {f"model.{name}": array for name, array in self.model.state_dict().items()}
         optimizer = checkpoint.pack("optimizer", self.optimizer.state_dict(), arrays)
         sums, train = {name: getattr(self, name) for name in SUMS}, self.loader.dataset

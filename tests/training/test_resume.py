@@ -106,7 +106,7 @@ def test_sigkill_at_twenty_random_moments(options, tmp_path, contents):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-    assert finished < 20, "every process had ended before its signal came"
+    assert finished <= 5, "most processes had ended before their signal came"
     last = start(options, killed)
     out, err = last.communicate(timeout=120)
     assert last.returncode == 0, out + err
@@ -123,10 +123,10 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(options, tmp_path, c
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Session, "step", step_then_ctrl_c)
-    with pytest.raises(Interrupted, match=f"minilp train --resume --out {tmp_path / 'stopped'}"):
-        train(**options, out=tmp_path / "stopped")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "step", step_then_ctrl_c)
+        with pytest.raises(Interrupted, match=f"minilp train --resume --out {tmp_path / 'stopped'}"):
+            train(**options, out=tmp_path / "stopped")
     assert signal.getsignal(signal.SIGINT) is before
     meta = checkpoint.load(tmp_path / "stopped" / "checkpoint.safetensors")[1]
     assert (meta["epoch"], meta["batch"], meta["step"]) == (1, 2, 8)
@@ -137,10 +137,10 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(options, tmp_path, c
 
 def test_ctrl_c_during_evaluation(options, tmp_path, contents, monkeypatch):
     train(**options, out=tmp_path / "whole")
-    monkeypatch.setattr("minilp.training.loop.evaluate_model", lambda *args: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train(**options, out=tmp_path / "stopped")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("minilp.training.loop.evaluate_model", lambda *args: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(Interrupted):
+            train(**options, out=tmp_path / "stopped")
     train(out=tmp_path / "stopped", resume=True, quiet=True)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
