@@ -158,7 +158,8 @@ class Recipe:
             if not rest:
                 return dataclasses.replace(self, **{head: value})
             place = getattr(self, head)
-            changes: dict[str, Any] = {head: set_in_roles(place if isinstance(place, Roles) else self.roles, rest, value)}
+            start = place if isinstance(place, Roles) else self.roles
+            changes: dict[str, Any] = {head: set_in_roles(start, rest, value)}
             return dataclasses.replace(self, **changes)
         if head == "attention" and not rest:
             return dataclasses.replace(self, attention=value)

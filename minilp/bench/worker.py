@@ -55,7 +55,7 @@ def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any
     with contract.executed() as how:
         model(Tensor(x[:2]))
     here = minilp.backend()
-    return step, {"isa": here.isa, "kernels": "; ".join(sorted({key.split(": ")[1] for key in how}))}
+    return step, {"isa": here.isa, "kernels": "; ".join(sorted({key.split(": ")[1] for key in how})) or "float32"}
 
 
 def torch_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
