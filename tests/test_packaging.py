@@ -80,6 +80,6 @@ def test_without_a_compiler_it_installs_and_says_why(sdist, tmp_path):
 
 def test_files_under_300_lines():
     """One idea a file: 300 lines is the aim, 330 the limit."""
-    long = {str(path.relative_to(PROJECT)): lines for folder in ("minilp", "cext") for path in (PROJECT / folder).rglob("*")
-            if path.suffix in (".py", ".c", ".h") and (lines := len(path.read_text().splitlines())) > 330}
-    assert not long
+    files = [path for folder in ("minilp", "cext") for path in (PROJECT / folder).rglob("*.*")]
+    lines = {str(path): len(path.read_text().splitlines()) for path in files if path.suffix in (".py", ".c", ".h")}
+    assert {path: n for path, n in lines.items() if n > 330} == {}
