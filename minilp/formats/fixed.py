@@ -48,7 +48,7 @@ class Fixed(Format):
         """The smallest power of two that, times the largest code, reaches ``maximum``."""
         fraction, power = np.frexp(maximum / np.float32(self.top))  # in [2^(power-1), 2^power)
         power -= fraction == 0.5  # a power of two is its own step
-        return (np.asarray(np.clip(power, -126, min(126, 129 - self.bits)), np.int32),)
+        return (np.clip(power, -126, min(126, 129 - self.bits)).astype(np.int32),)
 
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
                scales: tuple[np.ndarray, ...] | None = None) -> QTensor:

@@ -11,35 +11,14 @@ import numpy as np
 
 from minilp.kernels import reference_quantise as reference
 from minilp.kernels.backend import active, check, count, ffi, lib, threads
+from minilp.kernels.quantise_checks import NotFiniteError, check_beta, check_scale, kept_axes, not_finite, require
 from minilp.kernels.storage import Layout, flat_storage, from_storage
+
+__all__ = ["NotFiniteError", "absmax", "fixed_decode", "fixed_encode", "kept_axes", "outside", "pot_decode",
+           "pot_encode", "random_bits"]
 
 PIECE = 16384  # elements a thread takes at a time; below that one thread does it all (as in quantise_walk.c)
 SCAN = 4096  # elements per count of outside() (as in quantise_max.c)
-
-
-class NotFiniteError(ValueError):
-    """A tensor with NaN or infinity was to be encoded; the message names it."""
-
-
-def kept_axes(keep: Any, ndim: int) -> tuple[int, ...]:
-    """Sorted, non-negative axes that keep a scale of their own.
-
-    Parameters
-    ----------
-    keep : iterable of int
-        Axes; negative ones count from the end.
-    ndim : int
-        Dimensions of the tensor.
-
-    Raises
-    ------
-    ValueError
-        If an axis is out of range or listed twice.
-    """
-    axes = tuple(int(axis) for axis in keep)
-    if any(not -ndim <= axis < ndim for axis in axes) or len({axis % ndim for axis in axes}) != len(axes):
-        raise ValueError(f"keep: expected different axes of a {ndim}-dimensional tensor, got {tuple(keep)}")
-    return tuple(sorted(axis % ndim for axis in axes))
 
 
 def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
@@ -66,11 +45,11 @@ def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
     NotFiniteError
         If ``x`` holds NaN or infinity.
     """
-    _require(x, np.float32, "absmax", name)
+    x = require(x, np.float32, "absmax", name)
     axes = kept_axes(keep, x.ndim)
     found = _absmax_c(x, axes) if active() == "c" and x.size else reference.absmax_bits(x, axes)
     if found.size and found.max() >= reference.INFINITY_BITS:
-        raise _not_finite(x, name)
+        raise not_finite(x, name)
     return found.view(np.float32)
 
 
@@ -108,8 +87,8 @@ def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any = None, t
     NotFiniteError
         If ``x`` holds NaN or infinity.
     """
-    _require(x, np.float32, "pot_encode", name)
-    _check_beta("pot_encode", beta, bits, x.shape)
+    x = require(x, np.float32, "pot_encode", name)
+    beta = check_beta("pot_encode", beta, bits, x.shape)
     if threshold not in reference.THRESHOLDS:
         raise ValueError(f"pot_encode: threshold must be 'log' or 'linear', got {threshold!r}")
     if underflow not in ("rounded", "half"):
@@ -117,9 +96,7 @@ def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any = None, t
     addend, half = reference.THRESHOLDS[threshold], int(underflow == "half")
     if active() == "c" and x.size:
         return _encode_c("pot_encode", x, beta, bits, stream, name, addend, half)
-    if not np.isfinite(x).all():
-        raise _not_finite(x, name)
-    return reference.pot_encode(x, beta, bits, stream, addend, half)
+    return _by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
 
 
 def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
@@ -142,11 +119,11 @@ def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
     TypeError, ValueError
         For a wrong dtype, shape or width, or a scale out of range.
     """
-    _require(codes, np.int8, "pot_decode", "codes")
-    _check_beta("pot_decode", beta, bits, codes.shape)
+    codes = require(codes, np.int8, "pot_decode", "codes")
+    beta = check_beta("pot_decode", beta, bits, codes.shape)
     if active() == "c" and codes.size:
         return _decode_c("pot_decode", codes, beta, "uint32_t[]", bits)
-    return reference.pot_decode(codes, beta, bits)
+    return _by_numpy(reference.pot_decode, codes, beta, "codes", bits)
 
 
 def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = None, name: str = "x") -> np.ndarray:
@@ -177,15 +154,13 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     NotFiniteError
         If ``x`` holds NaN or infinity.
     """
-    _require(x, np.float32, "fixed_encode", name)
-    _check_scale("fixed_encode", "exponent", exponent, x.shape, -126, 126)
+    x = require(x, np.float32, "fixed_encode", name)
+    exponent = check_scale("fixed_encode", "exponent", exponent, x.shape, -126, 126)
     if not 2 <= bits <= 8:
         raise ValueError(f"fixed_encode: bits must be 2 to 8, got {bits}")
     if active() == "c" and x.size:
         return _encode_c("fixed_encode", x, exponent, bits, stream, name)
-    if not np.isfinite(x).all():
-        raise _not_finite(x, name)
-    return reference.fixed_encode(x, exponent, bits, stream)
+    return _by_numpy(reference.fixed_encode, x, exponent, name, bits, stream)
 
 
 def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
@@ -208,11 +183,11 @@ def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     TypeError, ValueError
         For a wrong dtype or shape, or a scale out of range.
     """
-    _require(codes, np.int8, "fixed_decode", "codes")
-    _check_scale("fixed_decode", "exponent", exponent, codes.shape, -126, 126)
+    codes = require(codes, np.int8, "fixed_decode", "codes")
+    exponent = check_scale("fixed_decode", "exponent", exponent, codes.shape, -126, 126)
     if active() == "c" and codes.size:
         return _decode_c("fixed_decode", codes, exponent, "float[]")
-    return reference.fixed_decode(codes, exponent)
+    return _by_numpy(reference.fixed_decode, codes, exponent, "codes")
 
 
 def outside(x: np.ndarray, threshold: float) -> np.ndarray:
@@ -236,7 +211,7 @@ def outside(x: np.ndarray, threshold: float) -> np.ndarray:
     TypeError
         If ``x`` is not float32.
     """
-    _require(x, np.float32, "outside", "x")
+    x = require(x, np.float32, "outside", "x")
     flat, _ = flat_storage(x)
     if active() != "c" or not flat.size:
         return reference.outside(flat, threshold)
@@ -274,6 +249,13 @@ def _absmax_c(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return maxima.max(axis=0)
 
 
+def _by_numpy(twin: Any, x: np.ndarray, scale: np.ndarray, name: str, *more: Any) -> np.ndarray:
+    """Run a twin; it sees at least one axis, because NumPy makes scalars of arrays without any."""
+    if x.dtype == np.float32 and not np.isfinite(x).all():
+        raise not_finite(x, name)
+    return twin(np.atleast_1d(x), np.atleast_1d(scale), *more).reshape(x.shape)
+
+
 def _encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: Any, name: str,
               *more: int) -> np.ndarray:
     flat, order = flat_storage(x)
@@ -286,7 +268,7 @@ def _encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: 
         key, 0 if stream is None else stream.offset, largest)
     check(status, kernel)
     if largest[0] >= reference.INFINITY_BITS:
-        raise _not_finite(x, name)
+        raise not_finite(x, name)
     count(kernel)
     return from_storage(codes, x.shape, order)
 
@@ -301,32 +283,3 @@ def _decode_c(kernel: str, codes: np.ndarray, scale: np.ndarray, kind: str, *mor
     check(status, kernel)
     count(kernel)
     return from_storage(values, codes.shape, order)
-
-
-def _require(x: Any, dtype: Any, function: str, name: str) -> None:
-    if not isinstance(x, np.ndarray) or x.dtype != dtype:
-        got = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-        raise TypeError(f"{function}: {name} must be a NumPy array of {np.dtype(dtype)}, got {got}")
-
-
-def _check_beta(function: str, beta: Any, bits: int, shape: tuple[int, ...]) -> None:
-    if not 3 <= bits <= 6:
-        raise ValueError(f"{function}: bits must be 3 to 6, got {bits}")
-    emax = 2 ** (bits - 2) - 1
-    _check_scale(function, "beta", beta, shape, emax - 126, 127 - emax)
-
-
-def _check_scale(function: str, name: str, scale: Any, shape: tuple[int, ...], low: int, high: int) -> None:
-    _require(scale, np.int32, function, name)
-    if scale.ndim != len(shape) or any(have not in (1, want) for have, want in zip(scale.shape, shape, strict=True)):
-        raise ValueError(f"{function}: {name} must have the shape of the tensor, {shape}, with 1 where the scale is "
-                         f"shared; got {scale.shape}")
-    if scale.size and (scale.min() < low or scale.max() > high):
-        raise ValueError(f"{function}: {name} must lie in [{low}, {high}], got {scale.min()} to {scale.max()}")
-
-
-def _not_finite(x: np.ndarray, name: str) -> NotFiniteError:
-    bad = ~np.isfinite(x)
-    first = tuple(int(i) for i in np.argwhere(bad)[0])
-    return NotFiniteError(f"{name}: cannot encode NaN or infinity; {int(bad.sum())} of {x.size} elements, the first is "
-                          f"{x[first]} at index {first}")
