@@ -14,6 +14,7 @@
 #ifndef MINILP_POT_BINS_H
 #define MINILP_POT_BINS_H
 #include "minilp_core.h"
+#include <string.h>
 
 enum {
     MLP_POT_JOBS = 9,        /* most sums that one walk over a list carries along */

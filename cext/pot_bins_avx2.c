@@ -8,9 +8,11 @@
 
 #define LANE int16_t
 #define WIDTH i16
+#define SHIFTS_VARY 0
 #include "pot_bins_lanes.h"
 
 #define LANE int32_t
 #define WIDTH i32
+#define SHIFTS_VARY 1
 #include "pot_bins_lanes.h"
 #endif

@@ -1,14 +1,19 @@
 /* The vector loops of the exponent-binned adds: one body, included once per instruction set and lane width with
- *   LANE (int16_t or int32_t), VECTOR_BYTES, TIER (portable, ...), WIDTH (i16, i32), TARGET (attributes of a function).
+ *   LANE (int16_t or int32_t), VECTOR_BYTES, TIER (portable, ...), WIDTH (i16, i32), TARGET (attributes of a function),
+ *   SHIFTS_VARY (1 where lanes of that width can be shifted by different amounts in one instruction).
  * See pot_bins.h. */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(LANE)))
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
 #define NAME(base) JOIN(base, WIDTH, TIER)
 #define VECTOR NAME(mlp_pot_vector)
+#define CODES NAME(mlp_pot_codes)
+#define WORDS NAME(mlp_pot_words)
 #define MLP_UNROLL _Pragma("GCC unroll 9")
 
 typedef LANE VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+typedef int8_t CODES __attribute__((vector_size(VECTOR_BYTES / sizeof(LANE))));
+typedef int16_t WORDS __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(LANE))));
 
 /* The inner loop: per term one address and, for each job, one vector add or subtract. Between two exponents each sum is
  * added to itself. */
@@ -47,23 +52,34 @@ WALK(4)
 WALK(8)
 WALK(9)
 
+/* 2^(size-1), and 0 for size 0 */
+MLP_INLINE VECTOR NAME(mlp_pot_one_hot)(VECTOR size)
+{
+#if SHIFTS_VARY  /* each lane by an amount of its own */
+    return (((VECTOR){0} + 1) << size) >> 1;
+#else
+    VECTOR hot = (size != 0) & 1, left = size - 1;
+    for (int bit = 0; bit < 4; bit++) {  /* double by the bits of the amount: 1, 2, 4, 8 places */
+        VECTOR wanted = -((left >> bit) & 1);
+        hot ^= (hot ^ (hot << (1 << bit))) & wanted;
+    }
+    return hot;
+#endif
+}
+
 TARGET static void NAME(mlp_pot_expand)(const int8_t *codes, ptrdiff_t step, int64_t pixels, int64_t valid, void *out)
 {
-    LANE *lanes = out;
-    for (; pixels > 0; pixels--, codes += step, lanes += LANES) {
-        /* A full vector has its own loop of constant length, which the compiler turns into a few instructions. The
-         * one-hot (1 << c) >> 1 is zero for the zero code. */
-        if (valid == LANES) {
-            for (int64_t i = 0; i < LANES; i++) {
-                LANE code = codes[i], sign = code >> 7, size = (LANE)((code ^ sign) - sign);
-                lanes[i] = (LANE)(((LANE)((LANE)(1 << size) >> 1) ^ sign) - sign);
-            }
-            continue;
-        }
-        for (int64_t i = 0; i < LANES; i++) {
-            LANE code = i < valid ? codes[i] : 0, sign = code >> 7, size = (LANE)((code ^ sign) - sign);
-            lanes[i] = (LANE)(((LANE)((LANE)(1 << size) >> 1) ^ sign) - sign);
-        }
+    VECTOR *lanes = out;
+    for (; pixels > 0; pixels--, codes += step, lanes++) {
+        CODES bytes = {0};
+        if (valid == LANES)  /* the copy of constant size is one load */
+            memcpy(&bytes, codes, sizeof bytes);
+        else
+            memcpy(&bytes, codes, (size_t)valid);
+        /* by way of 16 bits: GCC 12 takes bytes to words in one instruction, but bytes to 32 bits one by one */
+        VECTOR code = __builtin_convertvector(__builtin_convertvector(bytes, WORDS), VECTOR);
+        VECTOR sign = code >> 7, size = (code ^ sign) - sign;
+        *lanes = (NAME(mlp_pot_one_hot)(size) ^ sign) - sign;
     }
 }
 
@@ -107,7 +123,10 @@ const mlp_pot_lanes NAME(mlp_pot_lanes) = {
 #undef JOIN
 #undef NAME
 #undef VECTOR
+#undef CODES
+#undef WORDS
 #undef WALK
 #undef MLP_UNROLL
 #undef LANE
 #undef WIDTH
+#undef SHIFTS_VARY

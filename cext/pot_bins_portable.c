@@ -7,8 +7,10 @@
 
 #define LANE int16_t
 #define WIDTH i16
+#define SHIFTS_VARY 0
 #include "pot_bins_lanes.h"
 
 #define LANE int32_t
 #define WIDTH i32
+#define SHIFTS_VARY 0
 #include "pot_bins_lanes.h"

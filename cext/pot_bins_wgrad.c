@@ -69,13 +69,43 @@ static int plan_axis(plan *p, int axis)
     return 1;
 }
 
+typedef int8_t bytes16 __attribute__((vector_size(16)));
+#ifdef __clang__
+#define INTERLEAVE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define INTERLEAVE(a, b, ...) __builtin_shuffle(a, b, (bytes16){__VA_ARGS__})
+#endif
+
+/* 16 x 16 bytes: interleaving row i with row i + 8 is one perfect shuffle, and four of them transpose. */
+static void transpose16(const int8_t *from, int64_t from_step, int8_t *to, int64_t to_step)
+{
+    bytes16 a[16], b[16];
+    for (int i = 0; i < 16; i++)
+        memcpy(&a[i], from + i * from_step, 16);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 8; i++) {
+            b[2 * i] = INTERLEAVE(a[i], a[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            b[2 * i + 1] = INTERLEAVE(a[i], a[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(a, b, sizeof a);
+    }
+    for (int i = 0; i < 16; i++)
+        memcpy(to + i * to_step, &a[i], 16);
+}
+
 /* Bytes of a (rows, columns) matrix to (columns, rows). */
 static void transpose(const int8_t *from, int64_t from_step, int64_t rows, int64_t columns, int8_t *to, int64_t to_step)
 {
-    for (int64_t c0 = 0; c0 < columns; c0 += 16)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = c0; c < min2(c0 + 16, columns); c++)
-                to[c * to_step + r] = from[r * from_step + c];
+    for (int64_t r0 = 0; r0 < rows; r0 += 16)
+        for (int64_t c0 = 0; c0 < columns; c0 += 16) {
+            if (r0 + 16 <= rows && c0 + 16 <= columns) {
+                transpose16(from + r0 * from_step + c0, from_step, to + c0 * to_step + r0, to_step);
+                continue;
+            }
+            for (int64_t r = r0; r < min2(r0 + 16, rows); r++)
+                for (int64_t c = c0; c < min2(c0 + 16, columns); c++)
+                    to[c * to_step + r] = from[r * from_step + c];
+        }
 }
 
 /* Both operands in sample-major order, the error with its channels together and padded with zeros. */
