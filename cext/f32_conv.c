@@ -49,14 +49,17 @@ static int run(const walk *s, const float *in, const float *w, float *out)
         x_low = t ? MLP_MIN(x_low, p->x) : p->x, x_high = t ? MLP_MAX(x_high, p->x) : p->x;
     }
     /* Bands of output rows: small enough for the cache, and enough of them to occupy every thread. */
-    const ptrdiff_t columns = (s->columns - 1) * s->in_step_x + x_high - x_low + 1;
+    /* A single tap row (column) needs only every in_step-th row (column) of the input: the tile skips the others. */
+    const ptrdiff_t skip_y = y_high == y_low ? s->in_step_y : 1, skip_x = x_high == x_low ? s->in_step_x : 1;
+    const ptrdiff_t step_y = s->in_step_y / skip_y, step_x = s->in_step_x / skip_x;
+    const ptrdiff_t columns = (s->columns - 1) * step_x + x_high - x_low + 1;
     const ptrdiff_t row_floats = MLP_MAX(1, s->in_channels) * columns * MLP_F32_LANES;
     ptrdiff_t room = TILE_BYTES / (ptrdiff_t)sizeof(float) / row_floats - (y_high - y_low + 1);
-    ptrdiff_t band = room < 0 ? 1 : room / s->in_step_y + 1;
+    ptrdiff_t band = room < 0 ? 1 : room / step_y + 1;
     ptrdiff_t bands = mlp_f32_ceil(s->rows, MLP_MIN(band, s->rows));
     bands = MLP_MIN(s->rows, MLP_MAX(bands, mlp_f32_ceil(mlp_threads(), s->groups * lane_blocks)));
     band = mlp_f32_ceil(s->rows, bands), bands = mlp_f32_ceil(s->rows, band);
-    const ptrdiff_t tile_rows = (band - 1) * s->in_step_y + y_high - y_low + 1;
+    const ptrdiff_t tile_rows = (band - 1) * step_y + y_high - y_low + 1;
     const ptrdiff_t plane = tile_rows * columns * MLP_F32_LANES, tile_floats = plane * s->in_channels;
     if (tile_floats > INT32_MAX)
         return MLP_UNSUPPORTED;
@@ -74,7 +77,7 @@ static int run(const walk *s, const float *in, const float *w, float *out)
                 offset[c * s->taps + t] = (int32_t)(c * plane + ((s->tap[t].y - y_low) * columns
                                                                  + s->tap[t].x - x_low) * MLP_F32_LANES);
         pack_weights(s, w, (int)m, panel);
-        atomic_long next = 0;
+        atomic_llong next = 0;
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
             float *tile = tiles + thread * tile_pitch;
@@ -83,19 +86,20 @@ static int run(const walk *s, const float *in, const float *w, float *out)
                 const ptrdiff_t n0 = item % lane_blocks * MLP_F32_LANES, rows = MLP_MIN(band, s->rows - y0);
                 const int lanes = (int)MLP_MIN(MLP_F32_LANES, s->batch - n0);
                 const ptrdiff_t y_plane = s->out_h * s->out_w * s->batch;
+                const mlp_f32_picture from = {in + g * s->in_channels * s->in_h * s->in_w * s->batch, s->in_channels,
+                                              s->in_h, s->in_w, s->batch};
+                const mlp_f32_cut cut = {y0 * s->in_step_y + y_low, x_low, skip_y, skip_x,
+                                         (rows - 1) * step_y + y_high - y_low + 1, columns};
                 if (count)
-                    mlp_f32_pack(in + g * s->in_channels * s->in_h * s->in_w * s->batch, s->in_h, s->in_w, s->batch,
-                                 s->in_channels, y0 * s->in_step_y + y_low, x_low,
-                                 (rows - 1) * s->in_step_y + y_high - y_low + 1, columns, n0, lanes, MLP_F32_LANES,
-                                 plane, tile);
+                    mlp_f32_pack(&from, &cut, n0, lanes, MLP_F32_LANES, plane, tile);
                 for (ptrdiff_t b = 0; b < blocks; b++)
                     for (ptrdiff_t r = 0; r < rows; r++) {
                         const ptrdiff_t y = s->first_y + (y0 + r) * s->out_step_y;
                         float *to = out + (g * s->out_channels + b * m) * y_plane
                                     + (y * s->out_w + s->first_x) * s->batch + n0;
-                        tier->gather(tile + r * s->in_step_y * columns * MLP_F32_LANES, offset,
+                        tier->gather(tile + r * step_y * columns * MLP_F32_LANES, offset,
                                      panel + (g * blocks + b) * count * m, count, s->columns,
-                                     s->in_step_x * MLP_F32_LANES, to, y_plane, s->out_step_x * s->batch,
+                                     step_x * MLP_F32_LANES, to, y_plane, s->out_step_x * s->batch,
                                      (int)MLP_MIN(m, s->out_channels - b * m), lanes);
                     }
             }

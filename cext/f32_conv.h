@@ -26,20 +26,26 @@ typedef void mlp_f32_dot_fn(const float *dy, ptrdiff_t dy_plane, ptrdiff_t dy_ro
                             const int32_t *offset, ptrdiff_t x_row, ptrdiff_t x_step, ptrdiff_t rows,
                             ptrdiff_t columns, ptrdiff_t pitch, ptrdiff_t lanes, float *sum);
 
+/* `count` pixels of MLP_F32_LANES images each, `step` floats apart, into consecutive ones. */
+typedef void mlp_f32_copy_fn(const float *from, ptrdiff_t step, ptrdiff_t count, float *to);
+
 typedef struct {
     int gather_outputs, dot_outputs, dot_taps;
     mlp_f32_gather_fn *gather;
     mlp_f32_dot_fn *dot;
+    mlp_f32_copy_fn *copy;
 } mlp_f32_tiles;
 
 const mlp_f32_tiles *mlp_f32_tiles_in_force(void);
 
-/* Copy `channels` planes of one (C, H, W, N) array, from channel 0 of `x` on: rows y0 .. y0 + rows - 1 and columns
- * x0 .. x0 + columns - 1 (both may reach outside, where zeros are written), images n0 .. n0 + lanes - 1 followed by
- * zeros up to `pitch`. Successive channels of the tile lie `plane` floats apart. */
-void mlp_f32_pack(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t n, ptrdiff_t channels, ptrdiff_t y0, ptrdiff_t x0,
-                  ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t pitch, ptrdiff_t plane,
-                  float *tile);
+/* What a tile is cut from, `channels` planes of a (C, H, W, N) array, and where: rows y0, y0 + y_step, ... and columns
+ * x0, x0 + x_step, ..., which may lie outside, where zeros are written. */
+typedef struct { const float *x; ptrdiff_t channels, h, w, n; } mlp_f32_picture;
+typedef struct { ptrdiff_t y0, x0, y_step, x_step, rows, columns; } mlp_f32_cut;
+
+/* Copy images n0 .. n0 + lanes - 1, followed by zeros up to `pitch`. Channels of the tile lie `plane` floats apart. */
+void mlp_f32_pack(const mlp_f32_picture *from, const mlp_f32_cut *cut, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t pitch,
+                  ptrdiff_t plane, float *tile);
 
 /* Cache-line aligned scratch of `count` elements of `size` bytes; NULL if there is no memory. Free with free(). */
 static inline void *mlp_f32_alloc(size_t count, size_t size)

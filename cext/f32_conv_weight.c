@@ -1,13 +1,14 @@
 /* Float32 weight gradient of a convolution in (C, H, W, N) storage: a dot product over every position and image.
  *
- * The order of the sum is fixed by the shape alone. The work (blocks of images times bands of rows) is cut into at
- * most 8 chunks; each chunk adds up its share into sums of its own, and the chunks' sums are added in order. Threads
- * take whole chunks, so their number cannot change a bit. */
+ * The order of the sum is fixed by the shape alone. The output is cut into parts of at most 64 x 64 channels. For each
+ * part, the work (blocks of images times bands of rows) is cut into chunks; each chunk adds up its share into sums of
+ * its own, and the chunks' sums are added in order. Threads take whole chunks, so their number cannot change a bit. */
 #include <stdatomic.h>
 #include <string.h>
 #include "f32_conv.h"
 
-enum { CHUNKS = 8 };
+enum { CHANNELS = 64 };               /* of x and of dy in one part of the output */
+enum { CHUNKS = 8 };                  /* of one part, if there is only one: enough for every thread */
 enum { TILE_BYTES = 1100 << 10 };     /* both tiles of a band: within a core's second-level cache */
 enum { VISIT_BYTES = 8 << 10 };       /* one channel's gradient in one visit of the inner loop: first-level cache */
 
@@ -15,96 +16,120 @@ typedef struct {
     const mlp_f32_geometry *q;
     const mlp_f32_tiles *tier;
     const float *dy, *x;
-    ptrdiff_t cg, og, oh, ow, count, out_blocks, tap_blocks; /* per group; count = cg * taps */
-    ptrdiff_t pitch, lane_blocks, band, bands, visit;        /* lanes a pixel; rows of a band and of a visit */
-    ptrdiff_t tile_rows, tile_columns, x_plane, dy_plane;
+    ptrdiff_t cg, og, oh, ow, taps;                          /* channels of one group */
+    ptrdiff_t c_parts, o_parts, chunks, items, tap_blocks;
+    ptrdiff_t pitch, band, bands, visit;                     /* images of a tile; rows of a band and of a visit */
+    ptrdiff_t skip_y, skip_x, step_y, step_x; /* from tile row to tile row in x; from output to output in the tile */
+    ptrdiff_t tile_columns, x_plane, dy_plane;
     const int32_t *offset;
 } plan;
 
+typedef struct { ptrdiff_t group, o0, c0, outputs, channels, first, last; } task; /* a part, and its items of one chunk */
+
+static task find_task(const plan *s, ptrdiff_t number)
+{
+    const ptrdiff_t chunk = number % s->chunks, part = number / s->chunks;
+    const ptrdiff_t o0 = part / s->c_parts % s->o_parts * CHANNELS, c0 = part % s->c_parts * CHANNELS;
+    return (task){part / s->c_parts / s->o_parts, o0, c0, MLP_MIN(CHANNELS, s->og - o0), MLP_MIN(CHANNELS, s->cg - c0),
+                  chunk * s->items / s->chunks, (chunk + 1) * s->items / s->chunks};
+}
+
 /* Add one band of one block of images to the sums [block of outputs][block of taps][tap][output]. */
-static void add_band(const plan *s, ptrdiff_t group, ptrdiff_t item, float *x_tile, float *dy_tile, float *sums)
+static void add_band(const plan *s, const task *t, ptrdiff_t item, float *x_tile, float *dy_tile, float *sums)
 {
     const mlp_f32_geometry *q = s->q;
     const ptrdiff_t n0 = item / s->bands * s->pitch, y0 = item % s->bands * s->band;
     const ptrdiff_t lanes = MLP_MIN(s->pitch, q->batch - n0), rows = MLP_MIN(s->band, s->oh - y0);
     const int dm = s->tier->dot_outputs, dk = s->tier->dot_taps;
-    mlp_f32_pack(s->x + group * s->cg * q->height * q->width * q->batch, q->height, q->width, q->batch, s->cg,
-                 y0 * q->stride_h - q->padding_h, -q->padding_w,
-                 (rows - 1) * q->stride_h + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns, n0, lanes,
-                 s->pitch, s->x_plane, x_tile);
-    mlp_f32_pack(s->dy + group * s->og * s->oh * s->ow * q->batch, s->oh, s->ow, q->batch, s->og, y0, 0, rows, s->ow,
-                 n0, lanes, s->pitch, s->dy_plane, dy_tile);
+    const mlp_f32_picture x = {s->x + (t->group * s->cg + t->c0) * q->height * q->width * q->batch, t->channels,
+                               q->height, q->width, q->batch};
+    const mlp_f32_picture dy = {s->dy + (t->group * s->og + t->o0) * s->oh * s->ow * q->batch, t->outputs, s->oh,
+                                s->ow, q->batch};
+    const mlp_f32_cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x,
+                               (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
+    const mlp_f32_cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
+    mlp_f32_pack(&x, &x_cut, n0, lanes, s->pitch, s->x_plane, x_tile);
+    mlp_f32_pack(&dy, &dy_cut, n0, lanes, s->pitch, s->dy_plane, dy_tile);
     for (ptrdiff_t r = 0; r < rows; r += s->visit)
-        for (ptrdiff_t b = 0; b < s->out_blocks; b++)
-            for (ptrdiff_t k = 0; k < s->tap_blocks; k++)
-                s->tier->dot(dy_tile + b * dm * s->dy_plane + r * s->ow * s->pitch, s->dy_plane, s->ow * s->pitch,
-                             x_tile + r * q->stride_h * s->tile_columns * s->pitch, s->offset + k * dk,
-                             q->stride_h * s->tile_columns * s->pitch, q->stride_w * s->pitch,
+        for (ptrdiff_t o = 0; o < t->outputs; o += dm)
+            for (ptrdiff_t k = 0; k < t->channels * s->taps; k += dk)
+                s->tier->dot(dy_tile + o * s->dy_plane + r * s->ow * s->pitch, s->dy_plane, s->ow * s->pitch,
+                             x_tile + r * s->step_y * s->tile_columns * s->pitch, s->offset + k,
+                             s->step_y * s->tile_columns * s->pitch, s->step_x * s->pitch,
                              MLP_MIN(s->visit, rows - r), s->ow, s->pitch, lanes,
-                             sums + (b * s->tap_blocks + k) * dm * dk);
+                             sums + (o / dm * s->tap_blocks + k / dk) * dm * dk);
 }
 
 int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *q, const float *dy, const float *x, float *dw)
 {
-    const ptrdiff_t taps = q->kernel_h * q->kernel_w;
-    plan s = {.q = q, .tier = mlp_f32_tiles_in_force(), .dy = dy, .x = x,
+    plan s = {.q = q, .tier = mlp_f32_tiles_in_force(), .dy = dy, .x = x, .taps = q->kernel_h * q->kernel_w,
               .cg = q->channels / q->groups, .og = q->outputs / q->groups,
               .oh = mlp_f32_positions(q->height, q->kernel_h, q->stride_h, q->padding_h, q->dilation_h),
               .ow = mlp_f32_positions(q->width, q->kernel_w, q->stride_w, q->padding_w, q->dilation_w)};
-    s.count = s.cg * taps;
-    memset(dw, 0, (size_t)(q->outputs * s.count) * sizeof *dw);
-    if (!q->batch || !s.oh || !s.ow || !q->outputs || !s.count)
+    memset(dw, 0, (size_t)(q->outputs * s.cg * s.taps) * sizeof *dw);
+    if (!q->batch || !s.oh || !s.ow || !q->outputs || !s.cg)
         return MLP_OK;
     const int dm = s.tier->dot_outputs, dk = s.tier->dot_taps;
-    s.out_blocks = mlp_f32_ceil(s.og, dm), s.tap_blocks = mlp_f32_ceil(s.count, dk);
+    const ptrdiff_t channels = MLP_MIN(s.cg, CHANNELS), outputs = mlp_f32_ceil(MLP_MIN(s.og, CHANNELS), dm) * dm;
+    s.c_parts = mlp_f32_ceil(s.cg, CHANNELS), s.o_parts = mlp_f32_ceil(s.og, CHANNELS);
+    s.tap_blocks = mlp_f32_ceil(channels * s.taps, dk);
     /* Small planes: more images a tile, so that a visit of the inner loop is long enough to pay for its end. */
     s.pitch = MLP_F32_LANES;
     while (s.pitch < 128 && s.pitch < q->batch && s.oh * s.ow * s.pitch * 4 < VISIT_BYTES)
         s.pitch *= 2;
-    s.lane_blocks = mlp_f32_ceil(q->batch, s.pitch);
-    s.tile_columns = (s.ow - 1) * q->stride_w + (q->kernel_w - 1) * q->dilation_w + 1;
-    const ptrdiff_t span = (q->kernel_h - 1) * q->dilation_h + 1, padded_og = s.out_blocks * dm;
-    const ptrdiff_t fixed = s.cg * (span - q->stride_h) * s.tile_columns * s.pitch * 4;
-    const ptrdiff_t each = (s.cg * q->stride_h * s.tile_columns + padded_og * s.ow) * s.pitch * 4;
+    /* A kernel one tap high (wide) needs only every stride-th row (column) of x: the tile skips the others. */
+    s.skip_y = q->kernel_h == 1 ? q->stride_h : 1, s.skip_x = q->kernel_w == 1 ? q->stride_w : 1;
+    s.step_y = q->stride_h / s.skip_y, s.step_x = q->stride_w / s.skip_x;
+    s.tile_columns = (s.ow - 1) * s.step_x + (q->kernel_w - 1) * q->dilation_w + 1;
+    const ptrdiff_t span = (q->kernel_h - 1) * q->dilation_h + 1;
+    const ptrdiff_t fixed = channels * (span - s.step_y) * s.tile_columns * s.pitch * 4;
+    const ptrdiff_t each = (channels * s.step_y * s.tile_columns + outputs * s.ow) * s.pitch * 4;
     s.band = MLP_MIN(s.oh, MLP_MAX(1, (TILE_BYTES - fixed) / each));
-    s.bands = mlp_f32_ceil(s.oh, s.band), s.band = mlp_f32_ceil(s.oh, s.bands);
+    s.bands = mlp_f32_ceil(s.oh, s.band), s.band = mlp_f32_ceil(s.oh, s.bands), s.bands = mlp_f32_ceil(s.oh, s.band);
     s.visit = MLP_MIN(s.band, MLP_MAX(1, VISIT_BYTES / (s.ow * s.pitch * 4)));
-    s.tile_rows = (s.band - 1) * q->stride_h + span;
-    s.x_plane = s.tile_rows * s.tile_columns * s.pitch, s.dy_plane = s.band * s.ow * s.pitch;
-    const ptrdiff_t x_floats = mlp_f32_ceil(s.cg * s.x_plane + 16, 16) * 16;
-    const ptrdiff_t dy_floats = mlp_f32_ceil(padded_og * s.dy_plane + 16, 16) * 16;
+    s.x_plane = ((s.band - 1) * s.step_y + span) * s.tile_columns * s.pitch, s.dy_plane = s.band * s.ow * s.pitch;
+    const ptrdiff_t x_floats = mlp_f32_ceil(channels * s.x_plane + 16, 16) * 16;
+    const ptrdiff_t dy_floats = mlp_f32_ceil(outputs * s.dy_plane + 16, 16) * 16;
     if (x_floats > INT32_MAX)
         return MLP_UNSUPPORTED;
 
-    const ptrdiff_t items = s.lane_blocks * s.bands, chunks = MLP_MIN(items, CHUNKS), tasks = chunks * q->groups;
-    const ptrdiff_t sums_of_one = mlp_f32_ceil(s.out_blocks * s.tap_blocks * dm * dk, 16) * 16;
+    const ptrdiff_t parts = q->groups * s.o_parts * s.c_parts;
+    s.items = mlp_f32_ceil(q->batch, s.pitch) * s.bands;
+    s.chunks = MLP_MIN(s.items, MLP_MAX(1, CHUNKS / parts));
+    const ptrdiff_t tasks = parts * s.chunks, sums_of_one = mlp_f32_ceil(outputs * s.tap_blocks * dk, 16) * 16;
     const int threads = mlp_workers(tasks);
     int32_t *offset = mlp_f32_alloc((size_t)(s.tap_blocks * dk), sizeof *offset);
     float *tiles = mlp_f32_alloc((size_t)(threads * (x_floats + dy_floats)), sizeof *tiles);
     float *sums = mlp_f32_alloc((size_t)(tasks * sums_of_one), sizeof *sums);
     int status = offset && tiles && sums ? MLP_OK : MLP_NO_MEMORY;
     if (status == MLP_OK) {
-        for (ptrdiff_t k = 0; k < s.tap_blocks * dk; k++) /* taps that fill up the last block repeat the first one */
-            offset[k] = k >= s.count ? 0 : (int32_t)(k / taps * s.x_plane
-                + (k % taps / q->kernel_w * q->dilation_h * s.tile_columns + k % q->kernel_w * q->dilation_w) * s.pitch);
+        for (ptrdiff_t k = 0; k < s.tap_blocks * dk; k++) { /* what fills up the last block repeats the first tap */
+            const ptrdiff_t t = k % s.taps;
+            offset[k] = k >= channels * s.taps ? 0 : (int32_t)(k / s.taps * s.x_plane
+                + (t / q->kernel_w * q->dilation_h * s.tile_columns + t % q->kernel_w * q->dilation_w) * s.pitch);
+        }
         s.offset = offset;
-        atomic_long next = 0;
+        atomic_llong next = 0;
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
             float *x_tile = tiles + thread * (x_floats + dy_floats), *dy_tile = x_tile + x_floats;
-            memset(dy_tile, 0, (size_t)dy_floats * sizeof *dy_tile); /* channels that fill up the last block are zero */
-            for (ptrdiff_t task; (task = atomic_fetch_add(&next, 1)) < tasks;) {
-                const ptrdiff_t group = task / chunks, chunk = task % chunks;
-                memset(sums + task * sums_of_one, 0, (size_t)sums_of_one * sizeof *sums);
-                for (ptrdiff_t item = chunk * items / chunks; item < (chunk + 1) * items / chunks; item++)
-                    add_band(&s, group, item, x_tile, dy_tile, sums + task * sums_of_one);
+            memset(x_tile, 0, (size_t)(x_floats + dy_floats) * sizeof *x_tile); /* what fills up blocks is defined */
+            for (ptrdiff_t i; (i = atomic_fetch_add(&next, 1)) < tasks;) {
+                const task t = find_task(&s, i);
+                memset(sums + i * sums_of_one, 0, (size_t)sums_of_one * sizeof *sums);
+                for (ptrdiff_t item = t.first; item < t.last; item++)
+                    add_band(&s, &t, item, x_tile, dy_tile, sums + i * sums_of_one);
             }
         }
-        for (ptrdiff_t task = 0; task < tasks; task++)
-            for (ptrdiff_t o = 0; o < s.og; o++)
-                for (ptrdiff_t k = 0; k < s.count; k++)
-                    dw[(task / chunks * s.og + o) * s.count + k] +=
-                        sums[task * sums_of_one + ((o / dm * s.tap_blocks + k / dk) * dk + k % dk) * dm + o % dm];
+        for (ptrdiff_t i = 0; i < tasks; i++) {
+            const task t = find_task(&s, i);
+            const float *from = sums + i * sums_of_one;
+            for (ptrdiff_t o = 0; o < t.outputs; o++) {
+                float *to = dw + ((t.group * s.og + t.o0 + o) * s.cg + t.c0) * s.taps;
+                for (ptrdiff_t k = 0; k < t.channels * s.taps; k++)
+                    to[k] += from[((o / dm * s.tap_blocks + k / dk) * dk + k % dk) * dm + o % dm];
+            }
+        }
     }
     free(offset);
     free(tiles);

@@ -92,6 +92,14 @@ TARGET static void TIER(dot)(const float *dy, ptrdiff_t dy_plane, ptrdiff_t dy_r
     }
 }
 
+/* `count` pixels of MLP_F32_LANES images, `step` floats apart, into consecutive ones. */
+TARGET static void TIER(copy)(const float *from, ptrdiff_t step, ptrdiff_t count, float *to)
+{
+    for (ptrdiff_t p = 0; p < count; p++, from += step, to += MLP_F32_LANES)
+        UNROLL for (int i = 0; i < MLP_F32_LANES; i += VF)
+            STORE(to + i, LOAD(from + i));
+}
+
 #undef TIER
 #undef TARGET
 #undef TARGET_BODY

@@ -33,20 +33,17 @@ static inline float sum4(mlp_v4 v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 #define DK 2
 #include "f32_tile.h"
 
-#if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
-/* The sums of four vectors of four: a transposing addition, two levels deep. */
-__attribute__((target("avx2,fma"))) static inline mlp_v4 across128(__m128 a, __m128 b, __m128 c, __m128 d)
-{
-    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
-    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    return (mlp_v4)_mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
-}
-#endif
-
 #ifdef MLP_HAVE_AVX2
-__attribute__((target("avx2,fma"))) static inline __m128 halves256(__m256 a)
+/* The sums of four vectors: a transposing addition inside each quarter, then the quarters on top of each other. */
+__attribute__((target("avx2,fma"))) static inline __m256 across256(__m256 a, __m256 b, __m256 c, __m256 d)
 {
-    return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    return _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+}
+__attribute__((target("avx2,fma"))) static inline mlp_v4 halves256(__m256 a)
+{
+    return (mlp_v4)_mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 }
 #define TIER(name) avx2_##name
 #define TARGET MLP_TARGET_AVX2
@@ -58,7 +55,7 @@ __attribute__((target("avx2,fma"))) static inline __m128 halves256(__m256 a)
 #define SPLAT _mm256_set1_ps
 #define ZERO _mm256_setzero_ps()
 #define FMA _mm256_fmadd_ps
-#define REDUCE4(a, b, c, d) across128(halves256(a), halves256(b), halves256(c), halves256(d))
+#define REDUCE4(a, b, c, d) halves256(across256(a, b, c, d))
 #define GM 4
 #define GV 2
 #define DM 4
@@ -67,10 +64,17 @@ __attribute__((target("avx2,fma"))) static inline __m128 halves256(__m256 a)
 #endif
 
 #ifdef MLP_HAVE_AVX512
-__attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline __m128 quarters512(__m512 a)
+__attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline __m512 across512(__m512 a, __m512 b, __m512 c,
+                                                                                    __m512 d)
+{
+    __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+__attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline mlp_v4 quarters512(__m512 a)
 {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    return (mlp_v4)_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 #define TIER(name) avx512_##name
 #define TARGET MLP_TARGET_AVX512
@@ -82,7 +86,7 @@ __attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline __m128 quarte
 #define SPLAT _mm512_set1_ps
 #define ZERO _mm512_setzero_ps()
 #define FMA _mm512_fmadd_ps
-#define REDUCE4(a, b, c, d) across128(quarters512(a), quarters512(b), quarters512(c), quarters512(d))
+#define REDUCE4(a, b, c, d) quarters512(across512(a, b, c, d))
 #define GM 8
 #define GV 2
 #define DM 4
@@ -92,45 +96,47 @@ __attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline __m128 quarte
 
 const mlp_f32_tiles *mlp_f32_tiles_in_force(void)
 {
-    static const mlp_f32_tiles portable = {4, 4, 2, portable_gather, portable_dot};
+    static const mlp_f32_tiles portable = {4, 4, 2, portable_gather, portable_dot, portable_copy};
 #ifdef MLP_HAVE_AVX512
-    static const mlp_f32_tiles avx512 = {8, 4, 6, avx512_gather, avx512_dot};
+    static const mlp_f32_tiles avx512 = {8, 4, 6, avx512_gather, avx512_dot, avx512_copy};
     if (mlp_tier() == MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
-    static const mlp_f32_tiles avx2 = {4, 4, 3, avx2_gather, avx2_dot};
+    static const mlp_f32_tiles avx2 = {4, 4, 3, avx2_gather, avx2_dot, avx2_copy};
     if (mlp_tier() >= MLP_AVX2)
         return &avx2;
 #endif
     return &portable;
 }
 
-void mlp_f32_pack(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t n, ptrdiff_t channels, ptrdiff_t y0, ptrdiff_t x0,
-                  ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t pitch, ptrdiff_t plane,
-                  float *tile)
+void mlp_f32_pack(const mlp_f32_picture *from, const mlp_f32_cut *cut, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t pitch,
+                  ptrdiff_t plane, float *tile)
 {
-    ptrdiff_t inside0 = MLP_MIN(MLP_MAX(0, -x0), columns);               /* first and last column inside the image */
-    ptrdiff_t inside1 = MLP_MAX(inside0, MLP_MIN(columns, w - x0));
-    for (ptrdiff_t c = 0; c < channels; c++)
-        for (ptrdiff_t r = 0; r < rows; r++) {
-            float *to = tile + c * plane + r * columns * pitch;
-            ptrdiff_t y = y0 + r;
-            if (y < 0 || y >= h) {
-                memset(to, 0, (size_t)(columns * pitch) * sizeof *to);
+    const mlp_f32_tiles *tier = mlp_f32_tiles_in_force();
+    const ptrdiff_t n = from->n, row = cut->columns * pitch;
+    /* First column inside the picture, and the first one behind it. */
+    const ptrdiff_t low = cut->x0 >= 0 ? 0 : MLP_MIN(cut->columns, mlp_f32_ceil(-cut->x0, cut->x_step));
+    const ptrdiff_t room = from->w - cut->x0;
+    const ptrdiff_t high = MLP_MAX(low, MLP_MIN(cut->columns, room <= 0 ? 0 : mlp_f32_ceil(room, cut->x_step)));
+    for (ptrdiff_t c = 0; c < from->channels; c++)
+        for (ptrdiff_t r = 0; r < cut->rows; r++) {
+            float *to = tile + c * plane + r * row;
+            const ptrdiff_t y = cut->y0 + r * cut->y_step;
+            if (y < 0 || y >= from->h) {
+                memset(to, 0, (size_t)row * sizeof *to);
                 continue;
             }
-            const float *from = x + ((c * h + y) * w + x0) * n + n0;
-            memset(to, 0, (size_t)(inside0 * pitch) * sizeof *to);
+            const float *in = from->x + ((c * from->h + y) * from->w + cut->x0 + low * cut->x_step) * n + n0;
+            memset(to, 0, (size_t)(low * pitch) * sizeof *to);
             if (lanes == MLP_F32_LANES && pitch == MLP_F32_LANES) {
-                for (ptrdiff_t i = inside0; i < inside1; i++)
-                    memcpy(to + i * MLP_F32_LANES, from + i * n, MLP_F32_LANES * sizeof *to);
+                tier->copy(in, cut->x_step * n, high - low, to + low * pitch);
             } else {
-                for (ptrdiff_t i = inside0; i < inside1; i++) {
-                    memcpy(to + i * pitch, from + i * n, (size_t)lanes * sizeof *to);
+                for (ptrdiff_t i = low; i < high; i++, in += cut->x_step * n) {
+                    memcpy(to + i * pitch, in, (size_t)lanes * sizeof *to);
                     memset(to + i * pitch + lanes, 0, (size_t)(pitch - lanes) * sizeof *to);
                 }
             }
-            memset(to + inside1 * pitch, 0, (size_t)((columns - inside1) * pitch) * sizeof *to);
+            memset(to + high * pitch, 0, (size_t)((cut->columns - high) * pitch) * sizeof *to);
         }
 }
