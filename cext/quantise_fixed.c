@@ -1,5 +1,6 @@
-/* Fixed-point codes: magnitude / step, capped at the top code, to the nearest even or stochastically chosen integer. The
- * step is a power of two, so the division is an exact multiplication. Twins in minilp/kernels/reference_quantise.py. */
+/* Fixed-point codes: magnitude / step, capped at the top code, to the nearest even or stochastically chosen integer.
+ * The step is a power of two, so the division is an exact multiplication. Twins in
+ * minilp/kernels/reference_quantise.py. */
 #include "quantise.h"
 
 typedef struct {
@@ -66,8 +67,8 @@ MLP_INLINE uint32_t encode_fixed_run(const void *task, const mlp_run *run)
 MLP_RUN_TIERS(encode_fixed_run)
 
 int mlp_fixed_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
-                     const int64_t *index_steps, const int32_t *exponent, int bits, const uint32_t *key, uint64_t offset,
-                     uint32_t *largest)
+                     const int64_t *index_steps, const int32_t *exponent, int bits, const uint32_t *key,
+                     uint64_t offset, uint32_t *largest)
 {
     mlp_layout layout = {ndim, shape, scale_steps, index_steps, offset};
     if (!mlp_layout_ok(&layout) || bits < 2 || bits > 8)

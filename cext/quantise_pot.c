@@ -24,7 +24,7 @@ MLP_INLINE int8_t signed_level(int32_t level, int32_t top, uint32_t word)
 MLP_INLINE int32_t nearest_level(uint32_t magnitude, int32_t base, int32_t addend, int32_t half)
 {
     int32_t level = ((int32_t)(magnitude + (uint32_t)addend) >> 23) - base;
-    int32_t kept = (int32_t)(magnitude >> 23) - base + half; /* with half = 1: above 0 from half the smallest power on */
+    int32_t kept = (int32_t)(magnitude >> 23) - base + half; /* half = 1: 1 from half the smallest power on */
     kept = kept > 1 ? 1 : kept;
     level = kept > level ? kept : level;
     return magnitude < 0x00800000u ? 0 : level; /* subnormals are zero */

@@ -1,5 +1,5 @@
-/* The walk that every quantising kernel shares: pieces of a fixed size, cut into runs along the last axis. The pieces do
- * not depend on the number of threads, and what comes back is a maximum, so neither do the results. */
+/* The walk that every quantising kernel shares: pieces of a fixed size, cut into runs along the last axis. The pieces
+ * do not depend on the number of threads, and what comes back is a maximum, so neither do the results. */
 #include "quantise.h"
 
 enum { PIECE = 16384 };
@@ -49,8 +49,9 @@ static uint32_t walk_piece(const mlp_layout *layout, mlp_run_function function, 
     }
     uint32_t largest = 0;
     for (int64_t position = begin; position < end;) {
-        mlp_run run = {.position = position, .n = layout->shape[last] - place[last], .index = layout->index, .slot = slot,
-                       .scale_step = layout->scale_steps[last], .index_step = (uint64_t)layout->index_steps[last]};
+        mlp_run run = {.position = position, .n = layout->shape[last] - place[last], .slot = slot,
+                       .index = layout->index, .scale_step = layout->scale_steps[last],
+                       .index_step = (uint64_t)layout->index_steps[last]};
         if (run.n > end - position)
             run.n = end - position;
         for (int axis = 0; axis <= last; axis++) {

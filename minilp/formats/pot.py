@@ -17,6 +17,7 @@ from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
+from minilp.kernels.pot import pot_contract
 from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode
 from minilp.kernels.reference_quantise import THRESHOLDS
 
@@ -141,8 +142,6 @@ class PoT(Format):
         """
         if not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
             return NotImplemented
-        from minilp.kernels.pot import pot_contract  # not needed for encoding and decoding
-
         fa, fb = a.format, b.format
         along = [_kept_scale(q, axes, spec, which) for q, axes, which in
                  zip((a, b), spec.axes, ("first", "second"), strict=True)]
