@@ -10,8 +10,10 @@ MLP_INLINE void relu_body(const float *restrict x, int64_t n, float *restrict y)
 }
 MLP_INLINE void relu_backward_body(const float *restrict dy, const float *restrict y, int64_t n, float *restrict dx)
 {
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+    for (int64_t i = 0; i < n; i++) {
+        const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
+        dx[i] = y[i] > 0.0f ? grad : 0.0f;
+    }
 }
 MLP_INLINE void add_body(const float *restrict a, const float *restrict b, int64_t n, float *restrict out)
 {

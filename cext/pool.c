@@ -19,8 +19,10 @@ MLP_INLINE void compare_body(const float *restrict from, int64_t n, int tap, flo
 MLP_INLINE void give_back_body(const float *restrict dy, const uint8_t *restrict index, int64_t n, int tap,
                                float *restrict dx)
 {
-    for (int64_t i = 0; i < n; i++)
-        dx[i] += index[i] == tap ? dy[i] : 0.0f;
+    for (int64_t i = 0; i < n; i++) {
+        const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
+        dx[i] += index[i] == tap ? grad : 0.0f;
+    }
 }
 
 #define KERNELS(tier, target)                                                                                          \

@@ -14,7 +14,7 @@ from minilp.kernels.layout import Array, Pair, empty_like_stored, output_size
 
 LANES, ROWS = 16, 64
 """A plane is summed in blocks of 64 rows of 16 neighbours."""
-CHANNEL_BUDGET = 1 << 20
+CHANNEL_BUDGET = 1 << 17
 """Elements for which the twin holds float64 terms at a time."""
 
 
@@ -128,6 +128,23 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     return dx, s2.astype(x.dtype), s1.astype(x.dtype)
 
 
+def _mask(where: Array, like: Array) -> Array:
+    """All bits set where true, as integers as wide as ``like``'s elements. Bitwise choices are several times faster
+    than np.where and np.copyto(where=), and move NaN and -0.0 untouched."""
+    return np.negative(where.astype(f"i{like.dtype.itemsize}"))
+
+
+def _bits(a: Array) -> Array:
+    """The same memory as integers."""
+    return a.view(f"i{a.dtype.itemsize}")
+
+
+def _replace(target: Array, where: Array, value: Array) -> None:
+    """``target[where] = value[where]``, bit by bit."""
+    old = _bits(target)
+    old ^= (old ^ _bits(value)) & _mask(where, target)
+
+
 def relu(x: Array) -> Array:
     """max(x, 0) with +0.0 for every zero; NaN stays NaN. Any shape; 4-D comes out in CHWN storage."""
     y = empty_like_stored(x)
@@ -139,8 +156,7 @@ def relu(x: Array) -> Array:
 def relu_backward(dy: Array, y: Array) -> Array:
     """dy where the output ``y`` of :func:`relu` is above zero, else +0.0. Any shape; stored like ``relu``'s result."""
     dx = empty_like_stored(y)
-    dx.fill(0)
-    np.copyto(dx, dy, where=y > 0)
+    np.bitwise_and(_bits(dy), _mask(y > 0, y), out=_bits(dx))
     return dx
 
 
@@ -190,8 +206,8 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Arr
             to_x, from_x = _span(w, ow, kx, stride[1], padding[1])
             value, best = x[:, from_y, from_x], y[:, to_y, to_x]
             wins = (value > best) | (value != value)
-            np.copyto(best, value, where=wins)
-            np.copyto(index[:, to_y, to_x], ky * kw + kx, where=wins, casting="unsafe")
+            _replace(best, wins, value)
+            _replace(index[:, to_y, to_x], wins, np.array(ky * kw + kx, index.dtype))
     return y, index
 
 
@@ -219,5 +235,5 @@ def max_pool2d_backward(dy: Array, index: Array, size: Pair, kernel: Pair, strid
         for kx in range(kernel[1]):
             from_x, to_x = _span(w, ow, kx, stride[1], padding[1])
             hit = index[:, from_y, from_x] == ky * kernel[1] + kx
-            dx[:, to_y, to_x] += np.where(hit, dy[:, from_y, from_x], dy.dtype.type(0))
+            dx[:, to_y, to_x] += (_bits(dy[:, from_y, from_x]) & _mask(hit, dy)).view(dy.dtype)
     return dx
