@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import minilp
-from minilp import data, report, training
+from minilp import data, models, recipe, report, training
 
 
 def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
@@ -63,11 +63,22 @@ def _formats(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    if args.name == "cifar10":
-        from minilp.data import cifar10
+    try:
+        print(data.describe(args.name, args.root))
+    except FileNotFoundError:
+        if args.name != "cifar10":
+            raise
+        data.cifar10.download(args.root, layout=args.layout)
+        print(data.describe(args.name, args.root))
+    return 0
 
-        cifar10.download(args.root, layout=args.layout)
-    print(data.describe(args.name, args.root))
+
+def _bench(args: argparse.Namespace) -> int:
+    from minilp import bench
+
+    rows = bench.bench_step(args.model, tuple(args.recipe or ("fp32", "potq")), batch_size=args.batch_size,
+                            steps=args.steps, threads=args.threads)
+    print(bench.table(rows))
     return 0
 
 
@@ -106,11 +117,20 @@ def parser() -> argparse.ArgumentParser:
 
     command("formats", _formats, "Every format: bits, levels, range, scale, source.")
 
-    sub = command("data", _data, "Describe a data set; cifar10 is downloaded first, checked and unpacked (resumable).")
+    sub = command("data", _data, "Describe a data set; a missing cifar10 is downloaded (resumable) and checked.")
     sub.add_argument("name", metavar="NAME", help="cifar10, shapes10, or the path of a folder or .npz file")
     sub.add_argument("--root", metavar="DIR", help=ROOT)
     sub.add_argument("--layout", choices=("binary", "python"), default="binary",
                      help="which CIFAR-10 archive to download (default binary)")
+
+    sub = command("bench", _bench, "Time training steps side by side, against torch's float32 where it is installed.")
+    sub.add_argument("what", choices=("step",), help="what to measure")
+    sub.add_argument("--model", default="resnet20", choices=models.available(), metavar="NAME", help="default resnet20")
+    sub.add_argument("--recipe", action="append", choices=list(recipe.PRESETS), metavar="NAME",
+                     help="may be repeated (default fp32 and potq)")
+    sub.add_argument("--batch-size", type=WHOLE, default=128, metavar="N", help="images a step (default 128)")
+    sub.add_argument("--steps", type=WHOLE, default=31, metavar="N", help="rounds that count (default 31)")
+    sub.add_argument("--threads", type=WHOLE, default=2, metavar="N", help="threads of each system (default 2)")
     return top
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from minilp import recipe as recipes
 from minilp.formats import Format, available
@@ -68,6 +69,9 @@ def explain(spec: str, a: float, b: float) -> str:
     ValueError
         For an unknown format, or a factor that is not finite.
     """
+    for name, value in (("a", a), ("b", b)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value!r}")
     return find_format(spec).explain(a, b)
 
 

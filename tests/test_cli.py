@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minilp
-from minilp import cli, report
+from minilp import bench, cli, data, report
+from minilp.data.download import DownloadError
 
 
 @pytest.fixture
@@ -51,8 +52,10 @@ def test_train_eval_compare(run, tmp_path, capsys):
     (["compare", "nowhere"], ["nowhere", "result.json"]),
     (["explain", "posit", "1", "2"], ["format", "'posit'", "pot"]),
     (["explain", "pot:bots=4", "1", "2"], ["bots", "bits"]),
-    (["explain", "potq", "nan", "2"], ["a", "nan"]),
+    (["explain", "potq", "nan", "2"], ["a: expected a finite number", "nan"]),
     (["data", "nowhere.npz"], ["nowhere.npz"]),
+    (["bench", "step", "--recipe", "fp8"], ["--recipe", "'fp8'", "potq"]),
+    (["bench", "step", "--steps", "0"], ["steps", "0", "at least 1"]),
     (["dance"], ["dance", "train"]),
     ([], ["COMMAND"]),
 ])
@@ -110,6 +113,30 @@ def test_data_describes(capsys, data_file):
     assert cli.main(["data", data_file]) == 0
     out = capsys.readouterr().out
     assert "16 images of 8 x 8 x 3" in out
+
+
+def test_data_downloads_cifar10_only_where_it_is_missing(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def download(root, layout):
+        asked.append((root, layout))
+        raise DownloadError("the host is down")
+
+    monkeypatch.setattr(data.cifar10, "download", download)
+    assert cli.main(["data", "cifar10", "--root", str(tmp_path), "--layout", "python"]) == 1
+    assert asked == [(str(tmp_path), "python")]
+    assert "the host is down" in capsys.readouterr().err
+    monkeypatch.setattr(data, "describe", lambda name, root: "all there")
+    assert cli.main(["data", "cifar10", "--root", str(tmp_path)]) == 0
+    assert len(asked) == 1 and capsys.readouterr().out == "all there\n"
+
+
+def test_bench_step_prints_a_table(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(bench, "bench_step", lambda *args, **kw: asked.append((args, kw)) or [])
+    assert cli.main(["bench", "step", "--recipe", "potq", "--steps", "3", "--threads", "1"]) == 0
+    assert asked == [(("resnet20", ("potq",)), {"batch_size": 128, "steps": 3, "threads": 1})]
+    assert capsys.readouterr().out == bench.table([]) + "\n"
 
 
 def test_help_and_version(capsys):

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
+
 import minilp
+from minilp import contract
+from minilp.formats import Spec
 from minilp.kernels import backend
 from minilp.recipe import Recipe
 
@@ -14,15 +18,26 @@ from minilp.recipe import Recipe
 def kernels(recipe: Recipe) -> str:
     """Which kernels a training with this recipe runs, in words for its first line.
 
+    Found out by multiplying a one by a one in each of a layer's three contractions: no format has to be known here.
+
     Parameters
     ----------
     recipe : Recipe
-        A recipe that codes weight and act, or act and error, needs integer contractions.
+        Its plain roles count, not those of single layers.
     """
-    coded = recipe.roles != type(recipe.roles)()
-    if backend().name == "c":
-        return "shift/add integer kernels" if coded else "float32 kernels"
-    return "integer contractions by NumPy's float64 matrix product" if coded else "NumPy's float32 matrix product"
+    one, how = np.ones((1, 1), np.float32), []
+    for first, second in ((recipe.act, recipe.weight), (recipe.error, recipe.weight), (recipe.error, recipe.act)):
+        operands = [one if role is None else role.format.encode(one) for role in (first, second)]
+        with contract.executed() as seen:
+            contract.multiply(operands[0], operands[1], Spec("linear"))
+        kind = next(iter(seen))
+        if kind.endswith("in integers"):
+            how.append("shift/add integer kernels" if backend().name == "c" else "integer contractions by NumPy")
+        elif kind.endswith(contract.EMULATED):
+            how.append(f"coded contractions {contract.EMULATED}")
+        else:
+            how.append("float32 kernels" if backend().name == "c" else "float32 contractions by NumPy")
+    return ", ".join(dict.fromkeys(how))
 
 
 def first_line(recipe: Recipe) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 import minilp
 from minilp import data, recipe
+from minilp.formats import Fixed
 from minilp.nn import functional
-from minilp.training import Diverged, TrainConfig, checkpoint, evaluate, load, rundir, train
+from minilp.training import Diverged, TrainConfig, checkpoint, evaluate, load, machine, rundir, train
 from minilp.training.session import Session, evaluate_model
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "images_per_s", "seconds"]
@@ -234,6 +235,15 @@ def test_output_on_a_pipe_is_one_line_an_epoch(options, tmp_path, capsys):
     assert err == ""
     log = (tmp_path / "run" / "log.txt").read_text().splitlines()
     assert log == [line for line in lines if not line.startswith(("test accuracy", "run directory", "again", "check"))]
+
+
+def test_the_kernels_named_are_those_that_run(needs_c):
+    assert machine.kernels(recipe.potq()) == "shift/add integer kernels"
+    assert machine.kernels(recipe.fp32()) == "float32 kernels"
+    assert machine.kernels(recipe.potq().set("act", None)) == "float32 kernels, shift/add integer kernels"
+    assert "emulated in float64" in machine.kernels(recipe.potq().set("weight.format", Fixed(8)))
+    with minilp.use_backend("numpy"):
+        assert "NumPy" in machine.kernels(recipe.potq())
 
 
 def test_a_terminal_gets_a_progress_bar(options, tmp_path, monkeypatch, capsys):
