@@ -16,14 +16,17 @@ int mlp_pot_rows_int32(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t
 int mlp_pot_rows_counts(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t rows_b, int64_t depth, int64_t exponent,
                         float *out_float, int64_t *out_int);   /* one of the two outputs is NULL */
 int mlp_pot_scale(const int64_t *sums, int64_t n, int64_t exponent, float *out);   /* MLP_OVERFLOW beyond float32 */
+int mlp_pot_join(const int64_t *low, const int64_t *high, int width, int64_t n, int64_t exponent, float *out);
+                                      /* low + high * 2^width, then as mlp_pot_scale */
 
 /* pot_bins_*.c: the same contractions by exponent-binned adds, directly on activations stored as (C, H, W, N).
- * MLP_UNSUPPORTED: lanes of 6-bit operands, or a tile beyond 2 GiB. Every size is at least 1. */
+ * MLP_UNSUPPORTED: more than 16 levels in the lanes, or a tile beyond 2 GiB. Every size is at least 1. */
 typedef struct {
     const int8_t *input, *weight;      /* (in_channels, *in_size, batch) codes; kernel rows contiguous */
     float *out_float;                  /* (out_channels, *out_size, batch); one of the two outputs is NULL */
     int64_t *out_int;
-    int bits_input, bits_weight, input_grad;   /* input_grad: `input` is the error, the result the input's gradient */
+    int levels_input, levels_weight;   /* codes are -levels .. levels; at most 16 for the input, 31 for the weight */
+    int input_grad;                    /* `input` is the error, the result the input's gradient */
     int64_t exponent, batch, in_channels, out_channels, in_size[2], out_size[2], kernel[2], stride[2], padding[2],
             dilation[2], weight_out_step, weight_in_step;
 } mlp_pot_rows;
@@ -31,7 +34,7 @@ int mlp_pot_rows_contract(const mlp_pot_rows *g);
 typedef struct {
     const int8_t *error, *act;         /* (features, *out_size, batch) and (channels, *size, batch) */
     int64_t *out;                      /* (features, channels, *kernel) integer sums */
-    int bits_error, bits_act;
+    int levels_error, levels_act;      /* at most 16 and 31 */
     int64_t batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
 } mlp_pot_wgrad;
 int mlp_pot_wgrad_contract(const mlp_pot_wgrad *g);

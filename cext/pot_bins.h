@@ -4,9 +4,10 @@
  *
  * One operand is sorted by exponent and sign; its zeros are not in the list at all. The other is expanded to integer
  * lanes once. Walking the list from the largest exponent down, a vector of lanes is added or subtracted per term, and
- * between two exponents the running sum is doubled by one add to itself (Horner). The list is cut into segments: as many
- * terms as a lane can provably hold. A segment's sum is folded into int64 with one shift.
+ * between two exponents the running sum is doubled by one add to itself (Horner). The list is cut into segments: as
+ * many terms as a lane can provably hold. A segment's sum is folded into int64 with one shift.
  *
+ *   pot_bins_plan.c    taps by phase, choice of lanes
  *   pot_bins_list.c    sorts and cuts
  *   pot_bins_lanes.h   the vector loops, one body for all tiers; instantiated by pot_bins_{portable,avx2,avx512}.c
  *   pot_bins_rows.c    forward and input gradient: weights sorted, lanes are samples
@@ -18,6 +19,7 @@
 
 enum {
     MLP_POT_JOBS = 9,        /* most sums that one walk over a list carries along */
+    MLP_POT_SHIFTS = 31,     /* a segment is worth at most 2^30 */
     MLP_POT_L1_BYTES = 36 << 10,
     MLP_POT_L2_BYTES = 1 << 20
 };
@@ -33,13 +35,14 @@ typedef struct {
 } mlp_pot_room;
 
 mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels);
-/* Sorts n terms by code (-levels .. levels) into the three arrays; a lane may hold `limit` times the largest lane value.
+/* Sorts n terms by code (-levels .. levels) into the three arrays; a lane holds `limit` times the largest lane value.
  * Returns the number of segments. */
 int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
                  int32_t *runs, mlp_pot_segment *segments);
 
 /* Adds up one segment for `jobs` sums at once: sum j reads its vectors at base[j] + term. out: jobs vectors. */
-typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, const int32_t *runs, int64_t n_runs, void *out);
+typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, const int32_t *runs, int64_t n_runs,
+                             void *out);
 
 typedef struct {
     int64_t lanes, bytes;    /* lanes in a vector, bytes of a vector */
@@ -55,13 +58,33 @@ extern const mlp_pot_lanes mlp_pot_lanes_i16_portable, mlp_pot_lanes_i32_portabl
 extern const mlp_pot_lanes mlp_pot_lanes_i16_avx2, mlp_pot_lanes_i32_avx2;
 extern const mlp_pot_lanes mlp_pot_lanes_i16_avx512, mlp_pot_lanes_i32_avx512;
 
-/* The lanes for an operand of `bits` bits when `count` of them are wanted; *limit receives how many times the largest
- * value fits one lane. NULL if there are none (6 bits). */
-const mlp_pot_lanes *mlp_pot_choose_lanes(int bits, int64_t count, int64_t *limit);
+/* The lanes for an operand of codes -levels .. levels when `count` of them are wanted; *limit receives how many times
+ * the largest value fits one lane. NULL if there are none (above 16 levels). */
+const mlp_pot_lanes *mlp_pot_choose_lanes(int levels, int64_t count, int64_t *limit);
+
+/* One axis of a convolution whose outputs are visited by phase. Position a of phase f is output origin + a * out_step,
+ * and reads the inputs a * in_step + offset, one offset for each tap that counts in this phase. Forward: a single phase
+ * and in_step = stride. Input gradient: the outputs fall into `stride` phases, each with the taps that reach it, and
+ * in_step = 1; the weight gradient uses the same phases for its activations. */
+typedef struct {
+    int64_t taps, *tap, *offset, count, origin;   /* a = 0 .. count-1 */
+} mlp_pot_phase;
+
+typedef struct {
+    int64_t phases, in_step, out_step, low, high;   /* the offsets of all phases lie within low .. high */
+    mlp_pot_phase *phase;
+    int64_t *store;
+} mlp_pot_axis;
+
+int mlp_pot_plan_axis(mlp_pot_axis *axis, int input_grad, int64_t kernel, int64_t stride, int64_t padding,
+                      int64_t dilation, int64_t out_size);   /* 0: no memory. mlp_pot_free_axis in any case */
+void mlp_pot_free_axis(mlp_pot_axis *axis);
 
 /* Largest number of jobs that exists and is at most n. */
 MLP_INLINE int mlp_pot_jobs(int64_t n) { return n >= 9 ? 9 : n == 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1; }
 
+MLP_INLINE int64_t mlp_min(int64_t a, int64_t b) { return a < b ? a : b; }
+MLP_INLINE int64_t mlp_max(int64_t a, int64_t b) { return a > b ? a : b; }
 MLP_INLINE int64_t mlp_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* Division and remainder that round towards minus infinity. */
 MLP_INLINE int64_t mlp_floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }

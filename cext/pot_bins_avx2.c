@@ -1,5 +1,6 @@
 /* The vector loops of pot_bins_lanes.h for the avx2 tier: vectors of 32 bytes. */
 #include "pot_bins.h"
+#include "pot_round.h"
 
 #ifdef MLP_HAVE_AVX2
 #define TIER avx2

@@ -1,5 +1,6 @@
 /* The vector loops of pot_bins_lanes.h for the avx512 tier: vectors of 64 bytes. */
 #include "pot_bins.h"
+#include "pot_round.h"
 
 #ifdef MLP_HAVE_AVX512
 #define TIER avx512

@@ -17,8 +17,8 @@ typedef int16_t WORDS __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(LANE)
 
 /* The inner loop: per term one address and, for each job, one vector add or subtract. Between two exponents each sum is
  * added to itself. */
-MLP_INLINE void NAME(mlp_pot_walk_body)(const int jobs, const char *const *base, const int32_t *terms, const int32_t *runs,
-                                        int64_t n_runs, VECTOR *out)
+MLP_INLINE void NAME(mlp_pot_walk_body)(const int jobs, const char *const *base, const int32_t *terms,
+                                        const int32_t *runs, int64_t n_runs, VECTOR *out)
 {
     VECTOR sum[MLP_POT_JOBS];  /* unrolled, so that sums and rows live in registers */
     const char *row[MLP_POT_JOBS];
@@ -41,7 +41,7 @@ MLP_INLINE void NAME(mlp_pot_walk_body)(const int jobs, const char *const *base,
 }
 
 #define WALK(jobs)                                                                                                     \
-    TARGET void NAME(mlp_pot_shift_walk##jobs)(const char *const *base, const int32_t *terms, const int32_t *runs,         \
+    TARGET void NAME(mlp_pot_shift_walk##jobs)(const char *const *base, const int32_t *terms, const int32_t *runs,     \
                                                int64_t n_runs, void *out)                                              \
     {                                                                                                                  \
         NAME(mlp_pot_walk_body)(jobs, base, terms, runs, n_runs, out);                                                 \
@@ -90,25 +90,17 @@ TARGET static void NAME(mlp_pot_fold)(const void *sums, int64_t n, int shift, in
         total[i] += (int64_t)((uint64_t)(int64_t)sum[i] << shift);
 }
 
-/* The power of two is an add to the exponent field; zero has none and stays zero. */
-MLP_INLINE float NAME(mlp_pot_scaled)(float value, int32_t exponent)
-{
-    union { float f; int32_t bits; } u = {value};
-    u.bits += u.bits ? exponent << 23 : 0;
-    return u.f;
-}
-
 TARGET static void NAME(mlp_pot_narrow_to_float)(const void *sums, int64_t n, int exponent, float *out)
 {
     const LANE *sum = sums;
     for (int64_t i = 0; i < n; i++)
-        out[i] = NAME(mlp_pot_scaled)((float)sum[i], exponent);
+        out[i] = mlp_add_exponent((float)sum[i], exponent);
 }
 
 TARGET static void NAME(mlp_pot_wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out)
 {
     for (int64_t i = 0; i < n; i++)
-        out[i] = NAME(mlp_pot_scaled)((float)sums[i], exponent);
+        out[i] = mlp_add_exponent((float)sums[i], exponent);
 }
 
 const mlp_pot_lanes NAME(mlp_pot_lanes) = {

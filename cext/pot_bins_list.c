@@ -66,37 +66,3 @@ int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t
     }
     return n_segments;
 }
-
-const mlp_pot_lanes *mlp_pot_choose_lanes(int bits, int64_t count, int64_t *limit)
-{
-    static const mlp_pot_lanes *const narrow[] = {&mlp_pot_lanes_i16_portable,
-#ifdef MLP_HAVE_AVX2
-                                                  &mlp_pot_lanes_i16_avx2,
-#else
-                                                  &mlp_pot_lanes_i16_portable,
-#endif
-#ifdef MLP_HAVE_AVX512
-                                                  &mlp_pot_lanes_i16_avx512
-#endif
-    }, *const wide[] = {&mlp_pot_lanes_i32_portable,
-#ifdef MLP_HAVE_AVX2
-                        &mlp_pot_lanes_i32_avx2,
-#else
-                        &mlp_pot_lanes_i32_portable,
-#endif
-#ifdef MLP_HAVE_AVX512
-                        &mlp_pot_lanes_i32_avx512
-#endif
-    };
-    int tier = mlp_tier(), top = (1 << (bits - 1)) - 2;
-    if (bits > 5)
-        return NULL;
-    const mlp_pot_lanes *small = narrow[tier], *large = wide[tier];
-    /* 16-bit lanes are worth it if fewer vectors cover the lanes that are wanted. */
-    if (bits <= 4 && mlp_ceil_div(count, small->lanes) < mlp_ceil_div(count, large->lanes)) {
-        *limit = INT16_MAX >> top;
-        return small;
-    }
-    *limit = INT32_MAX >> top;
-    return large;
-}

@@ -1,5 +1,6 @@
 /* The vector loops of pot_bins_lanes.h for the portable tier: vectors of 16 bytes. */
 #include "pot_bins.h"
+#include "pot_round.h"
 
 #define TIER portable
 #define VECTOR_BYTES 16

@@ -1,33 +1,19 @@
-/* Forward convolution and input gradient by exponent-binned adds (pot_bins.h): the weights are sorted, lanes are samples.
+/* Forward convolution and input gradient by exponent-binned adds (pot_bins.h): weights sorted, samples in the lanes.
  *
- * Both are one scheme. An output position of phase f is origin + a * out_step and reads the input at a * in_step + offset,
- * one offset per tap. Forward: a single phase, in_step = stride. Input gradient: the outputs fall into stride x stride
- * phases, each with the taps that reach it, and in_step = 1.
+ * Both are one scheme: an output at position a of a phase (see mlp_pot_axis) reads the inputs a * in_step + offset.
  *
- * A thread takes a tile of outputs for one vector of samples, expands the inputs under it to integer lanes, zeros around
- * the border, and walks each output channel's list for 8 neighbouring outputs at once. Channels are summed in blocks
- * small enough that the inputs under those 8 outputs stay in the first-level cache. */
+ * A thread takes a tile of outputs for one vector of samples, expands the inputs under it to integer lanes, zeros
+ * around the border, and walks each output channel's list for 8 neighbouring outputs at once. Channels are summed in
+ * blocks small enough that the inputs under those 8 outputs stay in the first-level cache. */
 #include "pot_bins.h"
 #include "pot_round.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
-    int64_t taps, *tap, *offset;   /* this axis' taps of one phase and the input offset of each */
-    int64_t count;                 /* output positions a = 0 .. count-1 */
-    int64_t origin;
-} axis_phase;
-
-typedef struct {
-    int64_t phases, in_step, out_step, low, high;   /* offsets of all phases lie within low .. high */
-    axis_phase *phase;
-    int64_t *store;
-} axis_plan;
-
-typedef struct {
     const mlp_pot_rows *g;
     const mlp_pot_lanes *lanes;
-    axis_plan y, x;
+    mlp_pot_axis y, x;
     int64_t limit, block, blocks;            /* channels in a block, blocks */
     int64_t tile_y, tile_x, rows, columns;   /* outputs of a tile (before the phase's step), inputs under it */
     mlp_pot_room room;                       /* of one list; list of (phase, output channel, block) in that order */
@@ -35,53 +21,13 @@ typedef struct {
     mlp_pot_segment *segments;
 } plan;
 
-/* One axis of the scheme. Returns 0 without memory. */
-static int plan_axis(axis_plan *axis, int input_grad, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
-                     int64_t out_size)
-{
-    axis->phases = input_grad ? stride : 1;
-    axis->in_step = input_grad ? 1 : stride;
-    axis->out_step = input_grad ? stride : 1;
-    axis->phase = calloc((size_t)axis->phases, sizeof *axis->phase);
-    axis->store = malloc((size_t)(2 * kernel * axis->phases) * sizeof(int64_t));
-    if (!axis->phase || !axis->store)
-        return 0;
-    int64_t *free_room = axis->store;
-    axis->low = INT64_MAX;
-    axis->high = INT64_MIN;
-    for (int64_t f = 0; f < axis->phases; f++) {
-        axis_phase *p = &axis->phase[f];
-        p->origin = f;
-        p->count = out_size > f ? mlp_ceil_div(out_size - f, axis->out_step) : 0;
-        p->tap = free_room;
-        p->offset = free_room + kernel;
-        free_room += 2 * kernel;
-        for (int64_t k = 0; k < kernel; k++) {
-            int64_t offset = k * dilation - padding;
-            if (input_grad) {
-                if (mlp_floor_mod(f - offset, stride))
-                    continue;
-                offset = mlp_floor_div(f - offset, stride);
-            }
-            p->tap[p->taps] = k;
-            p->offset[p->taps++] = offset;
-            axis->low = offset < axis->low ? offset : axis->low;
-            axis->high = offset > axis->high ? offset : axis->high;
-        }
-    }
-    return 1;
-}
-
-static int64_t max2(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t min2(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Sizes of blocks and tiles. */
 static void plan_tiles(plan *p)
 {
     const mlp_pot_rows *g = p->g;
     int64_t bytes = p->lanes->bytes, span_y = p->y.high - p->y.low + 1, span_x = p->x.high - p->x.low + 1;
     int64_t reach = bytes * span_y * (7 * p->x.in_step + span_x);
-    int64_t fit = max2(1, MLP_POT_L1_BYTES / reach);
+    int64_t fit = mlp_max(1, MLP_POT_L1_BYTES / reach);
     p->blocks = mlp_ceil_div(g->in_channels, fit);
     p->block = mlp_ceil_div(g->in_channels, p->blocks);
     p->blocks = mlp_ceil_div(g->in_channels, p->block);
@@ -92,8 +38,9 @@ static void plan_tiles(plan *p)
         p->rows = p->y.in_step * (p->tile_y - 1) + span_y;
         p->columns = p->x.in_step * (p->tile_x - 1) + span_x;
         int64_t size = g->in_channels * p->rows * p->columns * bytes;
-        int64_t tiles = vectors * mlp_ceil_div(p->y.phase[0].count, p->tile_y) * mlp_ceil_div(p->x.phase[0].count, p->tile_x);
-        if (size > MLP_POT_L2_BYTES || (tiles < wanted && p->tile_y > 4)) {
+        int64_t down = mlp_ceil_div(p->y.phase[0].count, p->tile_y);
+        int64_t across = mlp_ceil_div(p->x.phase[0].count, p->tile_x);
+        if (size > MLP_POT_L2_BYTES || (vectors * down * across < wanted && p->tile_y > 4)) {
             if (p->tile_y > 1) {
                 p->tile_y = mlp_ceil_div(p->tile_y, 2);
                 continue;
@@ -112,9 +59,8 @@ static int plan_lists(plan *p)
 {
     const mlp_pot_rows *g = p->g;
     int64_t per_output = p->y.phases * p->x.phases * p->blocks, lists = per_output * g->out_channels;
-    int levels = (1 << (g->bits_weight - 1)) - 1;
     int64_t most = p->block * g->kernel[0] * g->kernel[1], bytes = p->lanes->bytes;
-    p->room = mlp_pot_list_room(most, p->limit, levels);
+    p->room = mlp_pot_list_room(most, p->limit, g->levels_weight);
     p->terms = malloc((size_t)(lists * p->room.terms + 1) * sizeof *p->terms);
     p->runs = malloc((size_t)(lists * p->room.runs + 1) * sizeof *p->runs);
     p->segments = malloc((size_t)(lists * p->room.segments + 1) * sizeof *p->segments);
@@ -124,12 +70,13 @@ static int plan_lists(plan *p)
     int failed = 0;
     MLP_PRAGMA(omp parallel for schedule(static) reduction(| : failed) num_threads(mlp_threads()))
     for (int64_t list = 0; list < lists; list++) {
-        int64_t block = list % p->blocks, o = list / p->blocks % g->out_channels, f = list / p->blocks / g->out_channels;
-        const axis_phase *fy = &p->y.phase[f / p->x.phases], *fx = &p->x.phase[f % p->x.phases];
+        int64_t block = list % p->blocks, o = list / p->blocks % g->out_channels;
+        int64_t f = list / p->blocks / g->out_channels;
+        const mlp_pot_phase *fy = &p->y.phase[f / p->x.phases], *fx = &p->x.phase[f % p->x.phases];
         int8_t *codes = malloc((size_t)most + 1);
         int32_t *offsets = malloc((size_t)(most + 1) * sizeof *offsets);
         if (codes && offsets) {
-            int64_t n = 0, first = block * p->block, last = min2(first + p->block, g->in_channels);
+            int64_t n = 0, first = block * p->block, last = mlp_min(first + p->block, g->in_channels);
             for (int64_t c = first; c < last; c++)
                 for (int64_t i = 0; i < fy->taps; i++)
                     for (int64_t j = 0; j < fx->taps; j++) {
@@ -138,8 +85,8 @@ static int plan_lists(plan *p)
                         offsets[n++] = (int32_t)(((c * p->rows + fy->offset[i] - p->y.low) * p->columns + fx->offset[j]
                                                   - p->x.low) * bytes);
                     }
-            p->n_segments[list] = mlp_pot_list(codes, offsets, n, p->limit, levels, p->terms + list * p->room.terms,
-                                               p->runs + list * p->room.runs, p->segments + list * p->room.segments);
+            p->n_segments[list] = mlp_pot_list(codes, offsets, n, p->limit, g->levels_weight,
+                                               p->terms + list * p->room.terms, p->runs + list * p->room.runs, p->segments + list * p->room.segments);
         } else {
             failed = 1;
         }
@@ -149,13 +96,14 @@ static int plan_lists(plan *p)
     return !failed;
 }
 
-/* Inputs under the tile whose first output is (a, b), samples from n on, as lanes with zeros where there is no input. */
+/* Inputs under the tile whose first output is (a, b), samples from n on, as lanes; zeros where there is no input. */
 static void fill_tile(const plan *p, int64_t a, int64_t b, int64_t n, char *tile)
 {
     const mlp_pot_rows *g = p->g;
-    int64_t bytes = p->lanes->bytes, valid = min2(p->lanes->lanes, g->batch - n);
+    int64_t bytes = p->lanes->bytes, valid = mlp_min(p->lanes->lanes, g->batch - n);
     int64_t top = a * p->y.in_step + p->y.low, left = b * p->x.in_step + p->x.low;
-    int64_t from = min2(max2(-left, 0), p->columns), to = max2(min2(g->in_size[1] - left, p->columns), from);
+    int64_t from = mlp_min(mlp_max(-left, 0), p->columns);
+    int64_t to = mlp_max(mlp_min(g->in_size[1] - left, p->columns), from);
     for (int64_t c = 0; c < g->in_channels; c++)
         for (int64_t r = 0; r < p->rows; r++, tile += p->columns * bytes) {
             int64_t y = top + r;
@@ -165,8 +113,8 @@ static void fill_tile(const plan *p, int64_t a, int64_t b, int64_t n, char *tile
             }
             memset(tile, 0, (size_t)(from * bytes));
             if (to > from)
-                p->lanes->expand(g->input + ((c * g->in_size[0] + y) * g->in_size[1] + left + from) * g->batch + n, g->batch,
-                                 to - from, valid, tile + from * bytes);
+                p->lanes->expand(g->input + ((c * g->in_size[0] + y) * g->in_size[1] + left + from) * g->batch + n,
+                                 g->batch, to - from, valid, tile + from * bytes);
             memset(tile + to * bytes, 0, (size_t)((p->columns - to) * bytes));
         }
 }
@@ -178,7 +126,7 @@ static int64_t store(const plan *p, const int64_t *total, int64_t valid, int64_t
     int64_t failed = 0;
     if (g->out_int) {
         memcpy(g->out_int + at, total, (size_t)valid * sizeof *total);
-    } else if (g->exponent >= -126 && g->exponent <= 64) {
+    } else if (g->exponent >= MLP_NORMAL_LOW && g->exponent <= MLP_NORMAL_HIGH) {
         p->lanes->wide_to_float(total, valid, (int)g->exponent, g->out_float + at);
     } else {
         for (int64_t i = 0; i < valid; i++)
@@ -189,13 +137,13 @@ static int64_t store(const plan *p, const int64_t *total, int64_t valid, int64_t
 
 /* `jobs` outputs side by side, of every output channel; the first reads its inputs at `corner`, the first sample of the
  * first output is element `at` of the result's first channel. */
-static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *corner, int64_t at, int64_t shown, int64_t valid,
-                           int64_t *totals, char *sums)
+static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *corner, int64_t at, int64_t shown,
+                           int64_t valid, int64_t *totals, char *sums)
 {
     const mlp_pot_rows *g = p->g;
     const char *base[MLP_POT_JOBS];
-    int64_t lanes = p->lanes->lanes, bytes = p->lanes->bytes, failed = 0, channel = g->out_size[0] * g->out_size[1] * g->batch;
-    int64_t next = p->x.out_step * g->batch;
+    int64_t lanes = p->lanes->lanes, bytes = p->lanes->bytes, failed = 0;
+    int64_t next = p->x.out_step * g->batch, channel = g->out_size[0] * g->out_size[1] * g->batch;
     for (int j = 0; j < jobs; j++)
         base[j] = corner + j * p->x.in_step * bytes;
     for (int64_t block = 0; block < p->blocks; block++)
@@ -203,11 +151,17 @@ static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *c
             int64_t list = (phase * g->out_channels + o) * p->blocks + block, *total = totals + o * 8 * lanes;
             const int32_t *terms = p->terms + list * p->room.terms, *runs = p->runs + list * p->room.runs;
             const mlp_pot_segment *segment = p->segments + list * p->room.segments;
-            int exponent = p->n_segments[list] == 1 ? (int)g->exponent + segment->shift : 0;
-            if (p->blocks == 1 && p->n_segments[list] == 1 && !g->out_int && g->exponent >= -126 && exponent <= 64) {
-                p->lanes->walk[jobs](base, terms, runs, segment->runs, sums);
+            /* Most lists are one segment: its sum is one float conversion away from the result. */
+            if (p->blocks == 1 && p->n_segments[list] <= 1 && g->out_float && g->exponent >= MLP_NORMAL_LOW
+                && g->exponent + MLP_POT_SHIFTS <= MLP_NORMAL_HIGH) {
+                int some = p->n_segments[list], exponent = some ? (int)g->exponent + segment->shift : 0;
+                if (some)
+                    p->lanes->walk[jobs](base, terms, runs, segment->runs, sums);
+                else
+                    memset(sums, 0, (size_t)(jobs * bytes));
                 for (int64_t j = 0; j < shown; j++)
-                    p->lanes->narrow_to_float(sums + j * bytes, valid, exponent, g->out_float + at + o * channel + j * next);
+                    p->lanes->narrow_to_float(sums + j * bytes, valid, exponent,
+                                              g->out_float + at + o * channel + j * next);
                 continue;
             }
             if (block == 0)
@@ -227,18 +181,19 @@ static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *c
 static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *tile, int64_t *totals, char *sums)
 {
     const mlp_pot_rows *g = p->g;
-    int64_t bytes = p->lanes->bytes, valid = min2(p->lanes->lanes, g->batch - n), failed = 0;
+    int64_t bytes = p->lanes->bytes, valid = mlp_min(p->lanes->lanes, g->batch - n), failed = 0;
     fill_tile(p, a0, b0, n, tile);
     for (int64_t phase = 0; phase < p->y.phases * p->x.phases; phase++) {
-        const axis_phase *fy = &p->y.phase[phase / p->x.phases], *fx = &p->x.phase[phase % p->x.phases];
-        int64_t a1 = min2(a0 + p->tile_y, fy->count), b1 = min2(b0 + p->tile_x, fx->count);
+        const mlp_pot_phase *fy = &p->y.phase[phase / p->x.phases], *fx = &p->x.phase[phase % p->x.phases];
+        int64_t a1 = mlp_min(a0 + p->tile_y, fy->count), b1 = mlp_min(b0 + p->tile_x, fx->count);
         for (int64_t a = a0; a < a1; a++)
             for (int64_t b = b0; b < b1; b += 8) {
-                int64_t shown = min2(b1 - b, 8);
+                int64_t shown = mlp_min(b1 - b, 8);
                 int jobs = shown > 4 ? 8 : shown > 2 ? 4 : (int)shown;
                 const char *corner = tile + ((a - a0) * p->y.in_step * p->columns + (b - b0) * p->x.in_step) * bytes;
-                int64_t at = ((fy->origin + a * p->y.out_step) * g->out_size[1] + fx->origin + b * p->x.out_step) * g->batch + n;
-                failed += run_outputs(p, phase, jobs, corner, at, shown, valid, totals, sums);
+                int64_t y = fy->origin + a * p->y.out_step, x = fx->origin + b * p->x.out_step;
+                failed += run_outputs(p, phase, jobs, corner, (y * g->out_size[1] + x) * g->batch + n, shown, valid,
+                                      totals, sums);
             }
     }
     return failed;
@@ -252,7 +207,8 @@ static int run(const plan *p)
     int64_t lanes = p->lanes->lanes, vectors = mlp_ceil_div(g->batch, lanes), tasks = down * across * vectors;
     /* Outputs computed beside the last one shown read up to 8 steps past the tile. */
     size_t size = (size_t)(g->in_channels * p->rows * p->columns + 8 * p->x.in_step) * (size_t)p->lanes->bytes;
-    size_t totals = (size_t)(g->out_channels * 8 * lanes) * sizeof(int64_t), sums = (size_t)(MLP_POT_JOBS * p->lanes->bytes);
+    size_t totals = (size_t)(g->out_channels * 8 * lanes) * sizeof(int64_t);
+    size_t sums = (size_t)(MLP_POT_JOBS * p->lanes->bytes);
     int64_t failed = 0;
     int no_memory = 0;
     MLP_PRAGMA(omp parallel reduction(+ : failed) reduction(| : no_memory) num_threads(mlp_threads()))
@@ -264,8 +220,8 @@ static int run(const plan *p)
         MLP_PRAGMA(omp for schedule(dynamic))
         for (int64_t t = 0; t < tasks; t++)
             if (memory)
-                failed += run_tile(p, t / vectors / across * p->tile_y, t / vectors % across * p->tile_x, t % vectors * lanes,
-                                   memory, (int64_t *)(memory + size), memory + size + totals);
+                failed += run_tile(p, t / vectors / across * p->tile_y, t / vectors % across * p->tile_x,
+                                   t % vectors * lanes, memory, (int64_t *)(memory + size), memory + size + totals);
         free(memory);
     }
     return no_memory ? MLP_NO_MEMORY : failed ? MLP_OVERFLOW : MLP_OK;
@@ -273,14 +229,16 @@ static int run(const plan *p)
 
 int mlp_pot_rows_contract(const mlp_pot_rows *g)
 {
-    plan p = {.g = g, .lanes = mlp_pot_choose_lanes(g->bits_input, g->batch, &p.limit)};
+    plan p = {.g = g, .lanes = mlp_pot_choose_lanes(g->levels_input, g->batch, &p.limit)};
     int status = MLP_OK;
     if (!p.lanes)
         return MLP_UNSUPPORTED;
     if (g->batch == 0 || g->out_channels == 0 || g->out_size[0] == 0 || g->out_size[1] == 0)
         return MLP_OK;
-    if (plan_axis(&p.y, g->input_grad, g->kernel[0], g->stride[0], g->padding[0], g->dilation[0], g->out_size[0])
-        && plan_axis(&p.x, g->input_grad, g->kernel[1], g->stride[1], g->padding[1], g->dilation[1], g->out_size[1])) {
+    if (mlp_pot_plan_axis(&p.y, g->input_grad, g->kernel[0], g->stride[0], g->padding[0], g->dilation[0],
+                          g->out_size[0])
+        && mlp_pot_plan_axis(&p.x, g->input_grad, g->kernel[1], g->stride[1], g->padding[1], g->dilation[1],
+                             g->out_size[1])) {
         plan_tiles(&p);
         if ((double)g->in_channels * p.rows * p.columns * p.lanes->bytes > INT32_MAX)
             status = MLP_UNSUPPORTED;
@@ -289,10 +247,8 @@ int mlp_pot_rows_contract(const mlp_pot_rows *g)
     } else {
         status = MLP_NO_MEMORY;
     }
-    free(p.y.phase);
-    free(p.y.store);
-    free(p.x.phase);
-    free(p.x.store);
+    mlp_pot_free_axis(&p.y);
+    mlp_pot_free_axis(&p.x);
     free(p.terms);
     free(p.runs);
     free(p.segments);

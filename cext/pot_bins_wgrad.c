@@ -1,27 +1,22 @@
-/* Weight gradient by exponent-binned adds (pot_bins.h): the activations are sorted, lanes are output channels.
+/* Weight gradient by exponent-binned adds (pot_bins.h): activations sorted, output channels in the lanes.
  *
  *     dW[o, c, tap] = sum over images n and outputs p of E[n, p, o] X[n, c, p * stride + tap]
  *
- * After ReLU half of X is zero, and zeros are never visited. An activation at padded position q = stride * a + f meets the
- * taps of its phase f, each at output a + offset; so one walk over the sorted activations of a channel serves all taps of
- * the phase, and the error's zero border makes every position legal.
+ * After ReLU half of X is zero, and zeros are never visited. An activation at padded position q = stride * a + f meets
+ * the taps of its phase f, each at output a + offset; so one walk over the sorted activations of a channel serves all
+ * taps of the phase, and the error's zero border makes every position legal.
  *
- * Codes are first turned to sample-major order. The work is cut into chunks of images and rows whose error vectors fit the
- * first-level cache; each thread sums its chunks into int64 of its own, and integer sums do not mind the order. */
+ * Codes are first turned to sample-major order. The work is cut into chunks of images and rows whose error vectors fit
+ * the first-level cache; each thread sums its chunks into int64 of its own, and integer sums do not mind the order. */
 #include "pot_bins.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
-    int64_t taps, *tap, *offset;   /* of one phase */
-} axis_phase;
-
-typedef struct {
     const mlp_pot_wgrad *g;
     const mlp_pot_lanes *lanes;
-    int64_t limit, positions[2], low[2], high[2];       /* a runs over 0 .. positions-1, offsets over low .. high */
-    axis_phase *phase[2];
-    int64_t *store[2];
+    mlp_pot_axis y, x;
+    int64_t limit, positions[2];                        /* a = 0 .. positions-1 */
     int64_t padded, vectors;                            /* output channels rounded up, vectors of them */
     int64_t images, rows, tile_rows, tile_columns;      /* of a chunk; rows counts a, the tile adds the offsets */
     int64_t chunks_down, chunks;
@@ -36,38 +31,6 @@ typedef struct {
     char *sums;
     int64_t *total;          /* (channels, taps, padded) */
 } scratch;
-
-static int64_t min2(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max2(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* The taps of each phase along one axis. Returns 0 without memory. */
-static int plan_axis(plan *p, int axis)
-{
-    const mlp_pot_wgrad *g = p->g;
-    int64_t kernel = g->kernel[axis], stride = g->stride[axis];
-    p->phase[axis] = calloc((size_t)stride, sizeof(axis_phase));
-    p->store[axis] = malloc((size_t)(2 * kernel * stride) * sizeof(int64_t));
-    if (!p->phase[axis] || !p->store[axis])
-        return 0;
-    p->positions[axis] = (g->size[axis] - 1 + g->padding[axis]) / stride + 1;
-    p->low[axis] = INT64_MAX;
-    p->high[axis] = INT64_MIN;
-    for (int64_t f = 0; f < stride; f++) {
-        axis_phase *phase = &p->phase[axis][f];
-        phase->tap = p->store[axis] + 2 * kernel * f;
-        phase->offset = phase->tap + kernel;
-        for (int64_t k = 0; k < kernel; k++) {
-            int64_t reach = f - k * g->dilation[axis];
-            if (mlp_floor_mod(reach, stride))
-                continue;
-            phase->tap[phase->taps] = k;
-            phase->offset[phase->taps++] = mlp_floor_div(reach, stride);
-            p->low[axis] = min2(p->low[axis], mlp_floor_div(reach, stride));
-            p->high[axis] = max2(p->high[axis], mlp_floor_div(reach, stride));
-        }
-    }
-    return 1;
-}
 
 typedef int8_t bytes16 __attribute__((vector_size(16)));
 #ifdef __clang__
@@ -102,8 +65,8 @@ static void transpose(const int8_t *from, int64_t from_step, int64_t rows, int64
                 transpose16(from + r0 * from_step + c0, from_step, to + c0 * to_step + r0, to_step);
                 continue;
             }
-            for (int64_t r = r0; r < min2(r0 + 16, rows); r++)
-                for (int64_t c = c0; c < min2(c0 + 16, columns); c++)
+            for (int64_t r = r0; r < mlp_min(r0 + 16, rows); r++)
+                for (int64_t c = c0; c < mlp_min(c0 + 16, columns); c++)
                     to[c * to_step + r] = from[r * from_step + c];
         }
 }
@@ -123,7 +86,7 @@ static int turn(plan *p)
     MLP_PARALLEL_FOR(mlp_threads())
     for (int64_t i = 0; i < g->channels * mlp_ceil_div(inputs, 64); i++) {
         int64_t c = i % g->channels, from = i / g->channels * 64;
-        transpose(g->act + (c * inputs + from) * n, n, min2(64, inputs - from), n, p->act + c * inputs + from,
+        transpose(g->act + (c * inputs + from) * n, n, mlp_min(64, inputs - from), n, p->act + c * inputs + from,
                   g->channels * inputs);
     }
     return 1;
@@ -133,13 +96,14 @@ static int turn(plan *p)
 static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scratch *s)
 {
     const mlp_pot_wgrad *g = p->g;
-    int64_t bytes = p->lanes->bytes, width = g->out_size[1], left = p->low[1];
-    int64_t from = min2(max2(-left, 0), p->tile_columns), to = max2(min2(width - left, p->tile_columns), from);
+    int64_t bytes = p->lanes->bytes, width = g->out_size[1], left = p->x.low;
+    int64_t from = mlp_min(mlp_max(-left, 0), p->tile_columns);
+    int64_t to = mlp_max(mlp_min(width - left, p->tile_columns), from);
     for (int64_t v = 0; v < p->vectors; v++)
         for (int64_t i = 0; i < images; i++)
             for (int64_t r = 0; r < p->tile_rows; r++) {
                 char *row = s->tile + ((v * p->images + i) * p->tile_rows + r) * p->tile_columns * bytes;
-                int64_t y = a0 + p->low[0] + r;
+                int64_t y = a0 + p->y.low + r;
                 if (y < 0 || y >= g->out_size[0]) {
                     memset(row, 0, (size_t)(p->tile_columns * bytes));
                     continue;
@@ -154,13 +118,13 @@ static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scr
 }
 
 /* Sorts the activations of channel c that belong to one phase. Returns the number of segments. */
-static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t fy, int64_t fx, int64_t c,
-                        scratch *s, int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
+static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t fy, int64_t fx,
+                        int64_t c, scratch *s, int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
 {
     const mlp_pot_wgrad *g = p->g;
     int64_t n = 0, bytes = p->lanes->bytes;
     /* the first a whose position q - padding = stride * a + f - padding is inside the image */
-    int64_t first = max2(0, mlp_ceil_div(max2(g->padding[1] - fx, 0), g->stride[1]));
+    int64_t first = mlp_max(0, mlp_ceil_div(mlp_max(g->padding[1] - fx, 0), g->stride[1]));
     for (int64_t i = 0; i < images; i++)
         for (int64_t a = a0; a < a1; a++) {
             int64_t y = g->stride[0] * a + fy - g->padding[0], x = g->stride[1] * first + fx - g->padding[1];
@@ -174,29 +138,30 @@ static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, i
                 n += row[x] != 0;
             }
         }
-    return mlp_pot_list(s->codes, s->offsets, n, p->limit, (1 << (g->bits_act - 1)) - 1, terms, runs, segments);
+    return mlp_pot_list(s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
 }
 
 /* Adds one chunk of one phase to the thread's totals. */
-static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t f, mlp_pot_room room, scratch *s)
+static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t f, mlp_pot_room room,
+                      scratch *s)
 {
     const mlp_pot_wgrad *g = p->g;
     int64_t bytes = p->lanes->bytes, lanes = p->lanes->lanes, fy = f / g->stride[1], fx = f % g->stride[1];
-    const axis_phase *y = &p->phase[0][fy], *x = &p->phase[1][fx];
+    const mlp_pot_phase *y = &p->y.phase[fy], *x = &p->x.phase[fx];
     int64_t taps = y->taps * x->taps, all_taps = g->kernel[0] * g->kernel[1], slots = taps * p->vectors;
     if (taps == 0)
         return;
     for (int64_t c = 0; c < g->channels; c++)
-        s->n_segments[c] = sort_channel(p, n0, images, a0, a1, fy, fx, c, s, s->terms + c * room.terms, s->runs + c * room.runs,
-                                        s->segments + c * room.segments);
+        s->n_segments[c] = sort_channel(p, n0, images, a0, a1, fy, fx, c, s, s->terms + c * room.terms,
+                                        s->runs + c * room.runs, s->segments + c * room.segments);
     for (int64_t first = 0, jobs; first < slots; first += jobs) {
         const char *base[MLP_POT_JOBS];
         int64_t sum_at[MLP_POT_JOBS];
         jobs = mlp_pot_jobs(slots - first);
         for (int64_t j = 0; j < jobs; j++) {
             int64_t v = (first + j) / taps, i = (first + j) % taps / x->taps, k = (first + j) % x->taps;
-            base[j] = s->tile + ((v * p->images * p->tile_rows + y->offset[i] - p->low[0]) * p->tile_columns + x->offset[k]
-                                 - p->low[1]) * bytes;
+            int64_t row = v * p->images * p->tile_rows + y->offset[i] - p->y.low;
+            base[j] = s->tile + (row * p->tile_columns + x->offset[k] - p->x.low) * bytes;
             sum_at[j] = (y->tap[i] * g->kernel[1] + x->tap[k]) * p->padded + v * lanes;
         }
         for (int64_t c = 0; c < g->channels; c++) {
@@ -205,7 +170,8 @@ static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int
                 p->lanes->walk[jobs](base, s->terms + c * room.terms + segment->first_term,
                                      s->runs + c * room.runs + segment->first_run, segment->runs, s->sums);
                 for (int64_t j = 0; j < jobs; j++)
-                    p->lanes->fold(s->sums + j * bytes, lanes, segment->shift, s->total + c * all_taps * p->padded + sum_at[j]);
+                    p->lanes->fold(s->sums + j * bytes, lanes, segment->shift,
+                                   s->total + c * all_taps * p->padded + sum_at[j]);
             }
         }
     }
@@ -215,16 +181,16 @@ static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int
 static void plan_chunks(plan *p)
 {
     const mlp_pot_wgrad *g = p->g;
-    int64_t span = p->high[0] - p->low[0];
-    p->tile_columns = p->positions[1] + p->high[1] - p->low[1];
+    int64_t span = p->y.high - p->y.low;
+    p->tile_columns = p->positions[1] + p->x.high - p->x.low;
     int64_t row_bytes = p->tile_columns * p->lanes->bytes;
-    p->rows = min2(p->positions[0], max2(4, MLP_POT_L1_BYTES / row_bytes - span));
+    p->rows = mlp_min(p->positions[0], mlp_max(4, MLP_POT_L1_BYTES / row_bytes - span));
     p->chunks_down = mlp_ceil_div(p->positions[0], p->rows);
     p->rows = mlp_ceil_div(p->positions[0], p->chunks_down);
     p->chunks_down = mlp_ceil_div(p->positions[0], p->rows);
     p->tile_rows = p->rows + span;
-    p->images = p->chunks_down > 1 ? 1 : max2(1, MLP_POT_L1_BYTES / (row_bytes * p->tile_rows));
-    p->images = max2(1, min2(p->images, mlp_ceil_div(g->batch, 2 * mlp_threads())));
+    p->images = p->chunks_down > 1 ? 1 : mlp_max(1, MLP_POT_L1_BYTES / (row_bytes * p->tile_rows));
+    p->images = mlp_max(1, mlp_min(p->images, mlp_ceil_div(g->batch, 2 * mlp_threads())));
     p->chunks = p->chunks_down * mlp_ceil_div(g->batch, p->images);
 }
 
@@ -258,7 +224,7 @@ static int run(const plan *p)
 {
     const mlp_pot_wgrad *g = p->g;
     int64_t taps = g->kernel[0] * g->kernel[1], most = p->images * p->rows * p->positions[1];
-    mlp_pot_room room = mlp_pot_list_room(most, p->limit, (1 << (g->bits_act - 1)) - 1);
+    mlp_pot_room room = mlp_pot_list_room(most, p->limit, g->levels_act);
     int no_memory = 0;
     memset(g->out, 0, (size_t)(g->features * g->channels * taps) * sizeof *g->out);
     MLP_PRAGMA(omp parallel reduction(| : no_memory) num_threads(mlp_threads()))
@@ -270,7 +236,7 @@ static int run(const plan *p)
         for (int64_t t = 0; t < p->chunks; t++)
             if (memory) {
                 int64_t n0 = t / p->chunks_down * p->images, a0 = t % p->chunks_down * p->rows;
-                int64_t images = min2(p->images, g->batch - n0), a1 = min2(a0 + p->rows, p->positions[0]);
+                int64_t images = mlp_min(p->images, g->batch - n0), a1 = mlp_min(a0 + p->rows, p->positions[0]);
                 fill_tile(p, n0, images, a0, &s);
                 for (int64_t f = 0; f < g->stride[0] * g->stride[1]; f++)
                     run_phase(p, n0, images, a0, a1, f, room, &s);
@@ -286,24 +252,26 @@ static int run(const plan *p)
 
 int mlp_pot_wgrad_contract(const mlp_pot_wgrad *g)
 {
-    plan p = {.g = g, .lanes = mlp_pot_choose_lanes(g->bits_error, g->features, &p.limit)};
+    plan p = {.g = g, .lanes = mlp_pot_choose_lanes(g->levels_error, g->features, &p.limit)};
     int status = MLP_NO_MEMORY;
     if (!p.lanes)
         return MLP_UNSUPPORTED;
-    int64_t group = max2(16, p.lanes->lanes);
+    int64_t group = mlp_max(16, p.lanes->lanes);
     p.padded = mlp_ceil_div(g->features, group) * group;
     p.vectors = mlp_ceil_div(g->features, p.lanes->lanes);
-    if (plan_axis(&p, 0) && plan_axis(&p, 1)) {
+    /* The taps as the input gradient sees them, at activation positions counted from the padded corner. */
+    for (int i = 0; i < 2; i++)
+        p.positions[i] = (g->size[i] - 1 + g->padding[i]) / g->stride[i] + 1;
+    if (mlp_pot_plan_axis(&p.y, 1, g->kernel[0], g->stride[0], 0, g->dilation[0], 1)
+        && mlp_pot_plan_axis(&p.x, 1, g->kernel[1], g->stride[1], 0, g->dilation[1], 1)) {
         plan_chunks(&p);
         if ((double)p.vectors * p.images * p.tile_rows * p.tile_columns * p.lanes->bytes > INT32_MAX)
             status = MLP_UNSUPPORTED;
         else if (turn(&p))
             status = run(&p);
     }
-    for (int axis = 0; axis < 2; axis++) {
-        free(p.phase[axis]);
-        free(p.store[axis]);
-    }
+    mlp_pot_free_axis(&p.y);
+    mlp_pot_free_axis(&p.x);
     free(p.error);
     free(p.act);
     return status;

@@ -6,6 +6,17 @@
 
 enum { MLP_POT_SUMS = 61 };  /* exponent sums of two 6-bit operands: 0 .. 30 + 30 */
 
+/* An int64 sum times 2^exponent is a normal float (or 0) for these exponents: converting it is the only rounding. */
+enum { MLP_NORMAL_LOW = -126, MLP_NORMAL_HIGH = 64 };
+
+/* value * 2^exponent for such an exponent: an add to the exponent field. Zero has none and stays zero. */
+MLP_INLINE float mlp_add_exponent(float value, int32_t exponent)
+{
+    union { float f; int32_t bits; } u = {value};
+    u.bits += u.bits ? exponent << 23 : 0;
+    return u.f;
+}
+
 /* out = sum * 2^exponent, to nearest even once, subnormals included. Returns 1 if the result is beyond the largest
  * float (out is then infinite), else 0. Everything is integer arithmetic on the bits of the result. */
 MLP_INLINE int mlp_round_to_float(__int128 sum, int64_t exponent, float *out)
@@ -32,8 +43,8 @@ MLP_INLINE int mlp_round_to_float(__int128 sum, int64_t exponent, float *out)
         mantissa = (uint32_t)(size >> unit);
         mantissa += rest > half || (rest == half && (mantissa & 1));
     }
-    /* A subnormal has exponent field 0 and its mantissa as it is; a normal one carries its leading bit into the field, and
-     * a mantissa rounded up to the next power of two carries by itself. */
+    /* A subnormal has exponent field 0 and its mantissa as it is; a normal one carries its leading bit into the field,
+     * and a mantissa rounded up to the next power of two carries by itself. */
     int64_t field = unit + exponent + 149;
     int overflow = mantissa != 0 && field > 253;
     bits = overflow ? 0x7f800000u : ((uint32_t)field << 23) + mantissa;

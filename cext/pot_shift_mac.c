@@ -1,12 +1,13 @@
 /* The multiplication-free MAC of power-of-two numbers, written to be read.
  *
- * A code c is a signed level: 0 is zero, else the number is sign(c) * 2^(|c|-1) in units of the tensor's smallest power.
- * One MAC is then: XOR of the two signs, an integer add of the two exponents, a one-hot shift to the left, one wide add.
- * Zero is an explicit gate: no exponent stands for it. Nothing is ever shifted to the right, so nothing is floored.
+ * A code c is a signed level: 0 is zero, else the number is sign(c) * 2^(|c|-1) in units of the tensor's smallest
+ * power. One MAC is then: XOR of the two signs, an integer add of the two exponents, a one-hot shift to the left, one
+ * wide add. Zero is an explicit gate: no exponent stands for it. Nothing is ever shifted to the right, so nothing is
+ * floored.
  *
- * These loops run operand rows that the wrapper has unfolded: a is (rows_a, depth), b is (rows_b, depth), the result is
- * (rows_a, rows_b). They carry the modes that model hardware (INT32) or exceed int64 (counts), unusual geometries, and the
- * check of the fast kernels in pot_bins.c. */
+ * These loops run over operand rows that the wrapper has unfolded: a is (rows_a, depth), b is (rows_b, depth), the
+ * result is (rows_a, rows_b). They model the INT32 accumulator, count per exponent where int64 is too narrow, and check
+ * the fast kernels of pot_bins.h. */
 #include "minilp_core.h"
 #include "pot_round.h"
 
@@ -25,8 +26,8 @@ MLP_NOINLINE int64_t mlp_pot_shift_row_int64(const int8_t *a, const int8_t *b, i
     return sum;
 }
 
-/* The same in the paper's INT32 accumulator: two's complement, ascending k. Every addition whose true result leaves int32
- * counts as an overflow, then wraps. */
+/* The same in the paper's INT32 accumulator: two's complement, ascending k. Every addition whose true result leaves
+ * int32 counts as an overflow, then wraps. */
 MLP_NOINLINE int32_t mlp_pot_shift_row_int32(const int8_t *a, const int8_t *b, int64_t depth, int64_t *overflows)
 {
     int32_t sum = 0;
@@ -43,7 +44,7 @@ MLP_NOINLINE int32_t mlp_pot_shift_row_int32(const int8_t *a, const int8_t *b, i
     return sum;
 }
 
-/* One signed count per exponent sum: products of equal size are counted, and only the closing sum needs wide integers. */
+/* One signed count per exponent sum: products of equal size are counted, only the closing sum needs wide integers. */
 MLP_NOINLINE void mlp_pot_shift_row_counts(const int8_t *a, const int8_t *b, int64_t depth, int32_t *counts)
 {
     for (int64_t k = 0; k < depth; k++) {
@@ -79,8 +80,8 @@ int mlp_pot_rows_int32(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t
     return MLP_OK;
 }
 
-int mlp_pot_rows_counts(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t rows_b, int64_t depth, int64_t exponent,
-                        float *out_float, int64_t *out_int)
+int mlp_pot_rows_counts(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t rows_b, int64_t depth,
+                        int64_t exponent, float *out_float, int64_t *out_int)
 {
     if (rows_a < 0 || rows_b < 0 || depth < 0 || depth > INT32_MAX)
         return MLP_BAD_ARGUMENT;
@@ -108,8 +109,24 @@ int mlp_pot_scale(const int64_t *sums, int64_t n, int64_t exponent, float *out)
     if (n < 0)
         return MLP_BAD_ARGUMENT;
     int64_t failed = 0;
+    if (exponent >= MLP_NORMAL_LOW && exponent <= MLP_NORMAL_HIGH) {
+        for (int64_t i = 0; i < n; i++)
+            out[i] = mlp_add_exponent((float)sums[i], (int32_t)exponent);
+        return MLP_OK;
+    }
     MLP_PRAGMA(omp parallel for schedule(static) reduction(+ : failed) num_threads(mlp_threads()))
     for (int64_t i = 0; i < n; i++)
         failed += mlp_round_to_float(sums[i], exponent, &out[i]);
+    return failed ? MLP_OVERFLOW : MLP_OK;
+}
+
+int mlp_pot_join(const int64_t *low, const int64_t *high, int width, int64_t n, int64_t exponent, float *out)
+{
+    if (n < 0 || width < 0 || width > 62)
+        return MLP_BAD_ARGUMENT;
+    int64_t failed = 0;
+    MLP_PRAGMA(omp parallel for schedule(static) reduction(+ : failed) num_threads(mlp_threads()))
+    for (int64_t i = 0; i < n; i++)
+        failed += mlp_round_to_float(low[i] + (__int128)high[i] * ((__int128)1 << width), exponent, &out[i]);
     return failed ? MLP_OVERFLOW : MLP_OK;
 }

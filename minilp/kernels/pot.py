@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import reference_pot
-from minilp.kernels.backend import TIERS, KernelError, active, check, count, ffi, lib
+from minilp.kernels import pot_c, reference_pot
+from minilp.kernels.backend import KernelError, active, count
 from minilp.kernels.layout import Pair
 from minilp.kernels.pot_geometry import BITS, KINDS, Array, Geometry, geometry, span, sum_bits, top_code
 
 ACCUMULATE = ("int64", "int32", "counts")
 OUT = ("float32", "int64")
-OVERFLOW, UNSUPPORTED = 3, 4
-C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 
 def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exponent: int, stride: Pair = (1, 1),
@@ -93,7 +91,7 @@ def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exp
     _check_range(kind, g, bits_a, bits_b, accumulate)
     for label, x, bits in (("a", a, bits_a), ("b", b, bits_b)):
         _check_codes(kind, label, x, bits)
-    run = _c if active() == "c" else _numpy
+    run = pot_c.contract if active() == "c" else _numpy
     result, overflows = run(a, b, g, bits_a, bits_b, int(np.clip(exponent, -4000, 4000)), accumulate, out)
     if linear:
         result = result[:, :, 0, 0]
@@ -133,104 +131,3 @@ def _numpy(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: 
     if accumulate == "int32":
         return reference_pot.contract_int32(a, b, g, exponent, out)
     return reference_pot.contract(a, b, g, bits_a, bits_b, exponent, out), 0
-
-
-def _c(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, accumulate: str,
-       out: str) -> tuple[Array, int]:
-    """The C kernels: exponent-binned adds where they can, the literal loops elsewhere."""
-    if accumulate == "int64" and max(bits_a, bits_b if g.kind == "conv2d_weight_grad" else 0) <= 5 and a.size and b.size:
-        result = _bins(a, b, g, bits_a, bits_b, exponent, out)
-        if result is not None:
-            return result, 0
-    return _literal(a, b, g, exponent, accumulate, out)
-
-
-def _bins(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, out: str) -> Array | None:
-    """Exponent-binned adds, group by group; None where they do not apply."""
-    name = f"pot_shift_{g.kind}[{TIERS[lib().mlp_tier()]}]"
-    one, dtype = g.group(), np.float32 if out == "float32" else np.int64
-    parts = []
-    for x, y in reference_pot.group_operands(a, b, g):
-        if g.kind == "conv2d_weight_grad":
-            result = np.empty((one.features, one.channels, *g.kernel), np.int64)
-            status = _call("mlp_pot_wgrad", error=x, act=y, out=result, bits_error=bits_a, bits_act=bits_b, **_sizes(one),
-                           channels=one.channels, features=one.features, size=g.size, out_size=g.out_size)
-        else:
-            forward = g.kind == "conv2d"
-            channels, into = (one.channels, one.features) if forward else (one.features, one.channels)
-            sizes = (g.size, g.out_size) if forward else (g.out_size, g.size)
-            steps = (one.channels * g.kernel[0] * g.kernel[1], g.kernel[0] * g.kernel[1])
-            result = np.empty((into, *sizes[1], g.batch), dtype)
-            status = _call("mlp_pot_rows", input=x, weight=y, **{"out_" + ("float" if out == "float32" else "int"): result},
-                           bits_input=bits_a, bits_weight=bits_b, input_grad=not forward, exponent=exponent, **_sizes(one),
-                           in_channels=channels, out_channels=into, in_size=sizes[0], out_size=sizes[1],
-                           weight_out_step=steps[0 if forward else 1], weight_in_step=steps[1 if forward else 0])
-        if status == UNSUPPORTED:
-            return None
-        _check(status, name, out)
-        parts.append(result if result.dtype == dtype else _scale(result, exponent, name))
-    count(name)
-    return reference_pot.join_groups(parts, g)
-
-
-def _sizes(g: Geometry) -> dict[str, Any]:
-    """The fields that both C geometries share."""
-    return {"batch": g.batch, "kernel": g.kernel, "stride": g.stride, "padding": g.padding, "dilation": g.dilation}
-
-
-def _call(struct: str, **fields: Any) -> int:
-    """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
-    geometry = ffi.new(f"{struct} *")
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
-        setattr(geometry, name, value)
-    return int(getattr(lib(), f"{struct}_contract")(geometry))
-
-
-def _scale(sums: Array, exponent: int, name: str) -> Array:
-    """int64 sums times a power of two as float32, rounded once, in C."""
-    sums, scaled = np.ascontiguousarray(sums), np.empty(sums.shape, np.float32)
-    _check(lib().mlp_pot_scale(ffi.from_buffer("int64_t *", sums), sums.size, exponent,
-                               ffi.from_buffer("float *", scaled)), name, "float32")
-    return scaled
-
-
-def _literal(a: Array, b: Array, g: Geometry, exponent: int, accumulate: str, out: str) -> tuple[Array, int]:
-    """The scalar shift/add loops of pot_shift_mac.c, on unfolded rows."""
-    name = f"pot_shift_{g.kind}_{accumulate}[scalar]"
-    count(name)
-    core = lib()
-    overflows = np.zeros(1, np.int64)
-
-    def product(left: Array, right: Array) -> Array:
-        rows, columns = np.ascontiguousarray(left), np.ascontiguousarray(right.T)
-        shape = (len(rows), len(columns))
-        result = np.empty(shape, np.float32 if accumulate == "counts" and out == "float32" else np.int64)
-        pointers = [ffi.from_buffer("int8_t *", rows), ffi.from_buffer("int8_t *", columns)]
-        arguments = (*pointers, *shape, rows.shape[1])
-        longs = ffi.from_buffer("int64_t *", result) if result.dtype == np.int64 else ffi.NULL
-        if accumulate == "int64":
-            status = core.mlp_pot_rows_int64(*arguments, longs)
-        elif accumulate == "int32":
-            status = core.mlp_pot_rows_int32(*arguments, longs, ffi.from_buffer("int64_t *", overflows))
-        else:
-            floats = ffi.from_buffer("float *", result) if result.dtype == np.float32 else ffi.NULL
-            status = core.mlp_pot_rows_counts(*arguments, exponent, floats, longs)
-        _check(status, name, out)
-        return result
-
-    parts = []
-    for x, y in reference_pot.group_operands(a, b, g):
-        # counts are rounded inside the kernel, so the whole sum has to be one row; int32 needs ascending k
-        acc = reference_pot.contract_with(product, x, y, g.group(), sample_major=accumulate != "int64")
-        parts.append(_scale(acc, exponent, name) if acc.dtype == np.int64 and out == "float32" else acc)
-    return reference_pot.join_groups(parts, g), int(overflows[0])
-
-
-def _check(status: int, name: str, out: str) -> None:
-    """Status code to exception; a result that the output type cannot hold is an OverflowError, as in the twins."""
-    if status == OVERFLOW:
-        raise OverflowError(f"{name}: a result is beyond the largest float32" if out == "float32" else
-                            f"{name}: a sum does not fit int64; ask for out='float32'")
-    check(status, name)

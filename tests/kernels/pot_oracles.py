@@ -10,6 +10,11 @@ def decode(codes):
                     object).reshape(codes.shape)
 
 
+def decode_float64(codes):
+    """Codes as exact float64."""
+    return np.where(codes == 0, 0.0, np.ldexp(np.sign(codes, dtype=np.float64), np.abs(codes).astype(np.int32) - 1))
+
+
 def pairs(g, size, kernel, out):
     """Every (output y, x, tap ky, kx, input y, x) of a convolution that does not fall on the padding."""
     (sy, sx), (py, px), (dy, dx) = g["stride"], g["padding"], g["dilation"]
@@ -51,7 +56,7 @@ def index_loop(kind, a, b, g, groups=1, size=None):
 
 def float64(kind, a, b, g, size=None):
     """One contraction of one group as a sum of float64 einsums over the taps (exact while sums stay below 2**53)."""
-    a, b = decode(a).astype(np.float64), decode(b).astype(np.float64)
+    a, b = decode_float64(a), decode_float64(b)
     act, weight = {"conv2d": (a, b), "conv2d_input_grad": (None, b), "conv2d_weight_grad": (b, None)}[kind]
     inside = size if act is None else act.shape[2:]
     kernel = size if weight is None else weight.shape[2:]

@@ -1,0 +1,79 @@
+/* What both drivers of the exponent-binned adds decide alike: taps by phase, and the lanes to use. See pot_bins.h. */
+#include "pot_bins.h"
+#include <stdlib.h>
+
+int mlp_pot_plan_axis(mlp_pot_axis *axis, int input_grad, int64_t kernel, int64_t stride, int64_t padding,
+                      int64_t dilation, int64_t out_size)
+{
+    axis->phases = input_grad ? stride : 1;
+    axis->in_step = input_grad ? 1 : stride;
+    axis->out_step = input_grad ? stride : 1;
+    axis->phase = calloc((size_t)axis->phases, sizeof *axis->phase);
+    axis->store = malloc((size_t)(2 * kernel * axis->phases) * sizeof(int64_t));
+    if (!axis->phase || !axis->store)
+        return 0;
+    int64_t *free_room = axis->store;
+    axis->low = INT64_MAX;
+    axis->high = INT64_MIN;
+    for (int64_t f = 0; f < axis->phases; f++) {
+        mlp_pot_phase *p = &axis->phase[f];
+        p->origin = f;
+        p->count = out_size > f ? mlp_ceil_div(out_size - f, axis->out_step) : 0;
+        p->tap = free_room;
+        p->offset = free_room + kernel;
+        free_room += 2 * kernel;
+        for (int64_t k = 0; k < kernel; k++) {
+            int64_t offset = k * dilation - padding;
+            if (input_grad) {
+                if (mlp_floor_mod(f - offset, stride))
+                    continue;
+                offset = mlp_floor_div(f - offset, stride);
+            }
+            p->tap[p->taps] = k;
+            p->offset[p->taps++] = offset;
+            axis->low = offset < axis->low ? offset : axis->low;
+            axis->high = offset > axis->high ? offset : axis->high;
+        }
+    }
+    return 1;
+}
+
+void mlp_pot_free_axis(mlp_pot_axis *axis)
+{
+    free(axis->phase);
+    free(axis->store);
+}
+
+const mlp_pot_lanes *mlp_pot_choose_lanes(int levels, int64_t count, int64_t *limit)
+{
+    static const mlp_pot_lanes *const narrow[] = {&mlp_pot_lanes_i16_portable,
+#ifdef MLP_HAVE_AVX2
+                                                  &mlp_pot_lanes_i16_avx2,
+#else
+                                                  &mlp_pot_lanes_i16_portable,
+#endif
+#ifdef MLP_HAVE_AVX512
+                                                  &mlp_pot_lanes_i16_avx512
+#endif
+    }, *const wide[] = {&mlp_pot_lanes_i32_portable,
+#ifdef MLP_HAVE_AVX2
+                        &mlp_pot_lanes_i32_avx2,
+#else
+                        &mlp_pot_lanes_i32_portable,
+#endif
+#ifdef MLP_HAVE_AVX512
+                        &mlp_pot_lanes_i32_avx512
+#endif
+    };
+    int tier = mlp_tier(), top = levels - 1;
+    if (levels > 16)
+        return NULL;
+    const mlp_pot_lanes *small = narrow[tier], *large = wide[tier];
+    /* 16-bit lanes are worth it if fewer vectors cover the lanes that are wanted. */
+    if (levels <= 7 && mlp_ceil_div(count, small->lanes) < mlp_ceil_div(count, large->lanes)) {
+        *limit = INT16_MAX >> top;
+        return small;
+    }
+    *limit = INT32_MAX >> top;
+    return large;
+}
