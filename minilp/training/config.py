@@ -22,7 +22,7 @@ AUGMENTATIONS = ("none", "crop_flip")
 # is the usual recipe for its ResNets (crop and flip, Nesterov momentum 0.9, weight decay 5e-4) with a one-cycle
 # schedule, which reaches a given accuracy in fewer epochs than steps do and scales to any number of them.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "shapes10": {"epochs": 5, "batch_size": 64, "lr": 0.2, "augment": "none"},
+    "shapes10": {"epochs": 5, "batch_size": 64, "lr": 0.1, "augment": "none"},
     "cifar10": {"epochs": 30, "batch_size": 128, "lr": 0.2, "augment": "crop_flip"},
 }
 OTHER_DATA = {"epochs": 10, "batch_size": 64, "lr": 0.1, "augment": "none"}
