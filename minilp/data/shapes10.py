@@ -2,7 +2,8 @@
 
 Each 32 x 32 colour image shows one shape at a random place and size, turned by up to 33 degrees either way, in random
 colours (lighter or darker than its background), over a shaded background with scattered dots, under pixel noise. No
-single pixel says much, so a linear classifier does badly, while a small convolutional network learns it in a few epochs.
+single pixel says much, so a linear classifier stays near chance, while a small convolutional network learns it in a
+few epochs.
 
 The same pixels on every machine
 --------------------------------
