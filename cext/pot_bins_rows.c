@@ -86,7 +86,8 @@ static int plan_lists(plan *p)
                                                   - p->x.low) * bytes);
                     }
             p->n_segments[list] = mlp_pot_list(codes, offsets, n, p->limit, g->levels_weight,
-                                               p->terms + list * p->room.terms, p->runs + list * p->room.runs, p->segments + list * p->room.segments);
+                                               p->terms + list * p->room.terms, p->runs + list * p->room.runs,
+                                               p->segments + list * p->room.segments);
         } else {
             failed = 1;
         }
@@ -177,6 +178,22 @@ static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *c
     return failed;
 }
 
+/* Zeros for all samples of the outputs that no tap reaches (a stride beyond the kernel). */
+static void clear_outputs(const plan *p, const mlp_pot_phase *fy, const mlp_pot_phase *fx, int64_t a0, int64_t a1,
+                          int64_t b0, int64_t b1)
+{
+    const mlp_pot_rows *g = p->g;
+    size_t size = g->out_int ? sizeof *g->out_int : sizeof *g->out_float;
+    char *out = g->out_int ? (char *)g->out_int : (char *)g->out_float;
+    for (int64_t o = 0; o < g->out_channels; o++)
+        for (int64_t a = a0; a < a1; a++)
+            for (int64_t b = b0; b < b1; b++) {
+                int64_t y = fy->origin + a * p->y.out_step, x = fx->origin + b * p->x.out_step;
+                int64_t pixel = (o * g->out_size[0] + y) * g->out_size[1] + x;
+                memset(out + (size_t)(pixel * g->batch) * size, 0, (size_t)g->batch * size);
+            }
+}
+
 /* All outputs of one tile for the samples from n on. */
 static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *tile, int64_t *totals, char *sums)
 {
@@ -186,6 +203,11 @@ static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *
     for (int64_t phase = 0; phase < p->y.phases * p->x.phases; phase++) {
         const mlp_pot_phase *fy = &p->y.phase[phase / p->x.phases], *fx = &p->x.phase[phase % p->x.phases];
         int64_t a1 = mlp_min(a0 + p->tile_y, fy->count), b1 = mlp_min(b0 + p->tile_x, fx->count);
+        if (fy->taps * fx->taps == 0) {
+            if (n == 0)
+                clear_outputs(p, fy, fx, a0, a1, b0, b1);
+            continue;
+        }
         for (int64_t a = a0; a < a1; a++)
             for (int64_t b = b0; b < b1; b += 8) {
                 int64_t shown = mlp_min(b1 - b, 8);

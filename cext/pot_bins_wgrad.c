@@ -20,7 +20,8 @@ typedef struct {
     int64_t padded, vectors;                            /* output channels rounded up, vectors of them */
     int64_t images, rows, tile_rows, tile_columns;      /* of a chunk; rows counts a, the tile adds the offsets */
     int64_t chunks_down, chunks;
-    int8_t *error, *act;                                /* (N, OH, OW, padded) and (N, C, H, W) */
+    int8_t *error, *act;                                /* (N, OH, OW, padded) and (N, C, H, W), an image every */
+    int64_t error_step, act_step;                       /* ... bytes: not a power of two, which would crowd the cache */
 } plan;
 
 typedef struct {
@@ -76,18 +77,20 @@ static int turn(plan *p)
 {
     const mlp_pot_wgrad *g = p->g;
     int64_t outputs = g->out_size[0] * g->out_size[1], inputs = g->size[0] * g->size[1], n = g->batch;
-    p->error = calloc((size_t)(n * outputs * p->padded), 1);
-    p->act = malloc((size_t)(n * g->channels * inputs));
+    p->error_step = outputs * p->padded + 64;
+    p->act_step = g->channels * inputs + 64;
+    p->error = calloc((size_t)(n * p->error_step), 1);
+    p->act = malloc((size_t)(n * p->act_step));
     if (!p->error || !p->act)
         return 0;
     MLP_PARALLEL_FOR(mlp_threads())
     for (int64_t i = 0; i < outputs; i++)
-        transpose(g->error + i * n, outputs * n, g->features, n, p->error + i * p->padded, outputs * p->padded);
+        transpose(g->error + i * n, outputs * n, g->features, n, p->error + i * p->padded, p->error_step);
     MLP_PARALLEL_FOR(mlp_threads())
     for (int64_t i = 0; i < g->channels * mlp_ceil_div(inputs, 64); i++) {
         int64_t c = i % g->channels, from = i / g->channels * 64;
         transpose(g->act + (c * inputs + from) * n, n, mlp_min(64, inputs - from), n, p->act + c * inputs + from,
-                  g->channels * inputs);
+                  p->act_step);
     }
     return 1;
 }
@@ -110,11 +113,26 @@ static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scr
                 }
                 memset(row, 0, (size_t)(from * bytes));
                 if (to > from)
-                    p->lanes->expand(p->error + (((n0 + i) * g->out_size[0] + y) * width + left + from) * p->padded
+                    p->lanes->expand(p->error + (n0 + i) * p->error_step + (y * width + left + from) * p->padded
                                          + v * p->lanes->lanes,
                                      p->padded, to - from, p->lanes->lanes, row + from * bytes);
                 memset(row + to * bytes, 0, (size_t)((p->tile_columns - to) * bytes));
             }
+}
+
+/* The nonzero codes of a row and where their error vectors are. Every code is written, but only a nonzero one stays: the
+ * arrays have room for one more than they keep. */
+MLP_NOINLINE static int64_t keep_nonzero(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                                         int8_t *restrict codes, int32_t *restrict offsets)
+{
+    int64_t n = 0;
+    for (; count > 0; count--, row += step, offset += bytes) {
+        int8_t code = *row;
+        codes[n] = code;
+        offsets[n] = offset;
+        n += code != 0;
+    }
+    return n;
 }
 
 /* Sorts the activations of channel c that belong to one phase. Returns the number of segments. */
@@ -130,13 +148,11 @@ static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, i
             int64_t y = g->stride[0] * a + fy - g->padding[0], x = g->stride[1] * first + fx - g->padding[1];
             if (y < 0 || y >= g->size[0])
                 continue;
-            const int8_t *row = p->act + (((n0 + i) * g->channels + c) * g->size[0] + y) * g->size[1];
-            int32_t offset = (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes);
-            for (; x < g->size[1]; x += g->stride[1], offset += (int32_t)bytes) {
-                s->codes[n] = row[x];
-                s->offsets[n] = offset;
-                n += row[x] != 0;
-            }
+            if (x < g->size[1])
+                n += keep_nonzero(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x, g->stride[1],
+                                  (g->size[1] - x - 1) / g->stride[1] + 1,
+                                  (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes),
+                                  (int32_t)bytes, s->codes + n, s->offsets + n);
         }
     return mlp_pot_list(s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
 }

@@ -122,11 +122,16 @@ int mlp_pot_scale(const int64_t *sums, int64_t n, int64_t exponent, float *out)
 
 int mlp_pot_join(const int64_t *low, const int64_t *high, int width, int64_t n, int64_t exponent, float *out)
 {
-    if (n < 0 || width < 0 || width > 62)
+    if (n < 0 || width < 0 || width > 60)
         return MLP_BAD_ARGUMENT;
-    int64_t failed = 0;
+    int normal = exponent >= MLP_NORMAL_LOW && exponent <= MLP_NORMAL_HIGH;
+    int64_t failed = 0, narrow = (int64_t)1 << (61 - width), edge = (int64_t)1 << 62;
     MLP_PRAGMA(omp parallel for schedule(static) reduction(+ : failed) num_threads(mlp_threads()))
-    for (int64_t i = 0; i < n; i++)
-        failed += mlp_round_to_float(low[i] + (__int128)high[i] * ((__int128)1 << width), exponent, &out[i]);
+    for (int64_t i = 0; i < n; i++) {
+        if (normal && high[i] < narrow && high[i] > -narrow && low[i] <= edge && low[i] >= -edge)  /* fits int64 */
+            out[i] = mlp_add_exponent((float)(low[i] + (int64_t)((uint64_t)high[i] << width)), (int32_t)exponent);
+        else
+            failed += mlp_round_to_float(low[i] + (__int128)high[i] * ((__int128)1 << width), exponent, &out[i]);
+    }
     return failed ? MLP_OVERFLOW : MLP_OK;
 }

@@ -32,10 +32,10 @@ def values(codes: Array, dtype: type = np.float64) -> Array:
 
 def digits(codes: Array) -> tuple[Array, Array]:
     """Codes split in two: ``value = low + 2**SPLIT * high`` where one of both is always zero."""
-    size = np.abs(codes)
-    low = np.where(size <= SPLIT, codes, 0).astype(np.int8)
-    high = np.where(size > SPLIT, codes - np.sign(codes) * SPLIT, 0).astype(np.int8)
-    return low, high
+    code = np.arange(256, dtype=np.uint8).view(np.int8)
+    low = np.where(np.abs(code) <= SPLIT, code, 0).astype(np.int8)
+    high = np.where(np.abs(code) > SPLIT, code - np.sign(code) * SPLIT, 0).astype(np.int8)
+    return low[codes.view(np.uint8)], high[codes.view(np.uint8)]
 
 
 def covered(tap: int, stride: int, padding: int, dilation: int, inside: range, outputs: range) -> tuple[slice, slice]:
