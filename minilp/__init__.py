@@ -1,6 +1,40 @@
-"""minilp: train networks on low-bit numbers for real. The public names, nothing else."""
+"""minilp: train networks on low-bit numbers for real. The public names, nothing else.
+
+Names and rooms are imported when they are first used, so that ``import minilp`` costs little more than NumPy.
+"""
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from minilp.kernels import backend, set_num_threads, use_backend, use_isa
 from minilp.random import manual_seed
 
+if TYPE_CHECKING:
+    from minilp import autograd, bench, contract, data, formats, models, nn, optim, recipe, testing, training
+    from minilp.autograd import Tensor, no_grad
+    from minilp.contract import rounding_context
+    from minilp.formats import Fixed, Format, PoT, QTensor
+    from minilp.recipe import Recipe, Role, Roles
+    from minilp.training import compare, evaluate, load, train
+
 __version__ = "0.1.0"
-__all__ = ["backend", "manual_seed", "set_num_threads", "use_backend", "use_isa"]
+__all__ = ["Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend", "bench",
+           "compare", "contract", "data", "evaluate", "formats", "load", "manual_seed", "models", "nn", "no_grad",
+           "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training", "use_backend",
+           "use_isa"]
+
+_ROOMS = ("autograd", "bench", "contract", "data", "formats", "models", "nn", "optim", "recipe", "testing", "training")
+_HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
+         "Format": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe", "Role": "recipe",
+         "Roles": "recipe", "compare": "training", "evaluate": "training", "load": "training", "train": "training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"minilp.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"minilp.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'minilp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -28,12 +29,12 @@ def _load() -> tuple[Any, Any, str]:
     if os.environ.get("MINILP_BACKEND") == "numpy":
         return None, None, "MINILP_BACKEND=numpy"
     try:
-        from minilp import _core  # type: ignore[attr-defined]
+        core: Any = importlib.import_module("minilp._core")
     except ImportError as error:
         record = pathlib.Path(__file__).parent.parent / "_build_info.json"
         reason = json.loads(record.read_text())["reason"] if record.exists() else ""
         return None, None, reason or f"the compiled core is not there ({error})"
-    return _core.lib, _core.ffi, ""
+    return core.lib, core.ffi, ""
 
 
 _lib, ffi, _reason = _load()
