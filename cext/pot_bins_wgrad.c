@@ -120,8 +120,8 @@ static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scr
             }
 }
 
-/* The nonzero codes of a row and where their error vectors are. Every code is written, but only a nonzero one stays: the
- * arrays have room for one more than they keep. */
+/* The nonzero codes of a row and where their error vectors are. Every code is written, but only a nonzero one stays:
+ * the arrays have room for one more than they keep. */
 MLP_NOINLINE static int64_t keep_nonzero(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
                                          int8_t *restrict codes, int32_t *restrict offsets)
 {

@@ -117,9 +117,11 @@ def contract_with(product: Product, a: Array, b: Array, g: Geometry, sample_majo
             left, right = a[:, rows.start:rows.stop], unfold(b, g, rows)
             if sample_major:
                 left, right = left.transpose(0, 3, 1, 2), right.transpose(0, 1, 2, 5, 3, 4)
-            part = product(left.reshape(g.features, depth), right.reshape(columns, depth).T)
+            # the larger matrix on the left: a threaded BLAS can be fifty times slower the other way round
+            part = product(right.reshape(columns, depth), left.reshape(g.features, depth).T)
             total = part if total is None else total + part
         assert total is not None  # an output has at least one row
+        total = np.ascontiguousarray(total.swapaxes(-1, -2))
         return total.reshape(*total.shape[:-2], g.features, g.channels, *g.kernel)
     forward = g.kind == "conv2d"
     height, width = g.out_size if forward else g.size
