@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minilp.kernels import quantise
+from minilp.kernels.storage import storage_order
 
 _registry: dict[str, type[Transform]] = {}
 
@@ -169,8 +170,9 @@ class PRC(Transform):
         largest = float(quantise.absmax(x).reshape(-1)[0]) if x.size else 0.0
         threshold = float(np.float32(values["gamma"]) * np.float32(largest))
         outside = quantise.outside(x, threshold)
-        stored = x.transpose(storage_order(x)).reshape(-1)
-        return x, threshold, (outside, np.sign(stored[outside]), storage_order(x), largest)
+        order = storage_order(x)
+        signs = np.sign(x.transpose(order).reshape(-1)[outside])
+        return x, threshold, (outside, signs, order, largest)
 
     def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
         """Zero the gradient outside the threshold; what was there is gamma's gradient."""
@@ -180,19 +182,3 @@ class PRC(Transform):
         total = float(np.sum(grad[where].astype(np.float64) * signs))
         grad[where] = 0
         return grad, {"gamma": largest * total}
-
-
-def storage_order(x: np.ndarray) -> tuple[int, ...]:
-    """The axis permutation that lists ``x`` in memory order, outermost first.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Any strides; ties and broadcast axes keep their logical order.
-
-    Returns
-    -------
-    tuple of int
-        ``x.transpose(order)`` is C-contiguous whenever ``x`` is contiguous in some order.
-    """
-    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))

@@ -28,6 +28,9 @@ def _load() -> tuple[Any, Any, str]:
     """The compiled core, its ffi and, where it is missing, the reason."""
     if os.environ.get("MINILP_BACKEND") == "numpy":
         return None, None, "MINILP_BACKEND=numpy"
+    # libgomp's threads spin while they wait unless told otherwise, before it is loaded. On a machine that other work
+    # shares, a spinning thread takes the core from the one it waits for: measured 7 to 10 times slower steps.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         core: Any = importlib.import_module("minilp._core")
     except ImportError as error:
