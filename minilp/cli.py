@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 the work failed (a diverged training, a download that brok
 from __future__ import annotations
 
 import argparse
+import json
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -77,8 +79,10 @@ def _bench(args: argparse.Namespace) -> int:
     from minilp import bench
 
     rows = bench.bench_step(args.model, tuple(args.recipe or ("fp32", "potq")), batch_size=args.batch_size,
-                            steps=args.steps, threads=args.threads)
+                            steps=args.steps, threads=args.threads, rival=args.rival)
     print(bench.table(rows))
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
@@ -131,6 +135,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=WHOLE, default=128, metavar="N", help="images a step (default 128)")
     sub.add_argument("--steps", type=WHOLE, default=31, metavar="N", help="rounds that count (default 31)")
     sub.add_argument("--threads", type=WHOLE, default=2, metavar="N", help="threads of each system (default 2)")
+    sub.add_argument("--no-rival", dest="rival", action="store_false", help="leave torch out where it is installed")
+    sub.add_argument("--json", metavar="FILE", help="write the rows here too, a list of objects")
     return top
 
 

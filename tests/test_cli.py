@@ -135,7 +135,8 @@ def test_bench_step_prints_a_table(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(bench, "bench_step", lambda *args, **kw: asked.append((args, kw)) or [])
     assert cli.main(["bench", "step", "--recipe", "potq", "--steps", "3", "--threads", "1"]) == 0
-    assert asked == [(("resnet20", ("potq",)), {"batch_size": 128, "steps": 3, "threads": 1})]
+    assert asked == [(("resnet20", ("potq",)), {"batch_size": 128, "steps": 3, "threads": 1,
+                                             "rival": True})]
     assert capsys.readouterr().out == bench.table([]) + "\n"
 
 

@@ -37,17 +37,19 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        blocks, inputs = [], 16
+        stages, inputs = [], 16
         for width in (16, 32, 64):
+            blocks = []
             for index in range((depth - 2) // 6):
                 blocks.append(Block(inputs, width, 2 if index == 0 and width > 16 else 1))
                 inputs = width
-        self.blocks = nn.Sequential(*blocks)
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.fc = nn.Linear(64, 10)
 
     def forward(self, x: Any) -> Any:
         """(N, 3, 32, 32) -> (N, 10)."""
-        y = self.blocks(functional.relu(self.bn1(self.conv1(x))))
+        y = self.layer3(self.layer2(self.layer1(functional.relu(self.bn1(self.conv1(x))))))
         return self.fc(y.mean((2, 3)))
 
 
