@@ -142,7 +142,8 @@ class PRC(Transform):
 
     Liu et al. 2023 name the step; the form here is PACT-like and our assumption: t = gamma max|x| with the maximum
     detached, dL/dx = g where |x| <= t and 0 elsewhere, dL/dgamma = max|x| * sum(g sign(x)) over |x| > t. A gamma of
-    exactly 1 would have no gradient and never move, so it starts below.
+    exactly 1 would have no gradient and never move, so it starts below. Where x needs no gradient (the images in front
+    of the first layer) the contraction that g comes from is skipped, and that layer's gamma keeps its start.
 
     Parameters
     ----------
