@@ -87,3 +87,13 @@ int mlp_fixed_decode(const int8_t *codes, float *x, int ndim, const int64_t *sha
 int mlp_random_bits(uint32_t *out, int64_t n, const uint32_t *key, uint64_t offset);
 int mlp_outside_count(const float *x, int64_t n, float threshold, int64_t *counts);  /* one count per 4096 elements */
 int mlp_outside_list(const float *x, int64_t n, float threshold, const int64_t *counts, int64_t *positions);
+
+/* table_*.c: contractions of integers of magnitude at most 127, exact. Sizes as mlp_f32_geometry. A result is
+ * (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple of
+ * 32. One of the two outputs is NULL. MLP_OVERFLOW: more than 133144 terms in a sum, split the channels. */
+int mlp_table_values(const int8_t *codes, const int8_t *table, int64_t n, int8_t *values);  /* table[code & 255] */
+int mlp_table_conv2d(const mlp_f32_geometry *g, const int8_t *x, const int8_t *w, const double *row_scale,
+                     const double *lane_scale, float *out_float, int32_t *out_int);
+int mlp_table_conv2d_input_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *w, const double *row_scale,
+                                const double *lane_scale, float *out_float, int32_t *out_int);
+int mlp_table_conv2d_weight_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *x, int64_t *dw);

@@ -12,7 +12,8 @@ contraction           operands                   gives
 
 (and the same for ``linear``). Each operand is encoded once and its codes are shared by the contractions that use it;
 what waits for the backward pass is codes, not floats. The room asks the first operand's format to multiply, then the
-second's; if neither has a kernel it multiplies the decoded operands in float64 and :func:`executed` says so.
+second's; if neither has a kernel but both have a table of small integers, the table kernel multiplies those; else it
+multiplies the decoded operands in float64. :func:`executed` says which.
 """
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from minilp.formats.rounding import Stream
 from minilp.kernels import float32 as float_kernels
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.roles import LayerRecipe, Role
+from minilp.table_contract import TABLE, table_contract
 
 EMULATED = "emulated in float64"
 _executed: collections.Counter[str] = collections.Counter()
@@ -63,8 +65,8 @@ def executed() -> Iterator[collections.Counter[str]]:
     Yields
     ------
     collections.Counter
-        ``"KIND: HOW"`` -> number of contractions, filled at the end; HOW is ``"FORMAT x FORMAT in integers"``,
-        ``"emulated in float64"`` or ``"float32"``.
+        ``"KIND: HOW"`` -> number of contractions, filled at the end; HOW is ``"FORMAT x FORMAT in integers"`` (with
+        ``" (table kernel)"`` behind it where that one ran), ``"emulated in float64"`` or ``"float32"``.
     """
     before = _executed.copy()
     seen: collections.Counter[str] = collections.Counter()
@@ -107,6 +109,10 @@ def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np
         if result is not NotImplemented:
             _executed[f"{spec.kind}: {a.format} x {b.format} in integers"] += 1
             return result
+    result = table_contract(a, b, spec)
+    if result is not NotImplemented:
+        _executed[f"{spec.kind}: {a.format} x {b.format} in integers {TABLE}"] += 1
+        return result
     _executed[f"{spec.kind}: {EMULATED}"] += 1
     wide = float_contraction(a.decode().astype(np.float64), b.decode().astype(np.float64), spec)
     return wide.astype(np.float32)

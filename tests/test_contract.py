@@ -7,6 +7,7 @@ import pytest
 from minilp import contract, models, nn, recipe, use_backend
 from minilp.autograd import Tensor, no_grad
 from minilp.formats import Fixed, Format, PoT, QTensor, Spec
+from minilp.kernels import backend, calls
 from minilp.recipe import Recipe, Role
 from minilp.roles import LayerRecipe, Roles
 from minilp.transforms import PRC, WBC
@@ -206,14 +207,6 @@ def test_stochastic_rounding_repeats_inside_its_step_and_differs_outside():
     assert not np.array_equal(*loose)
 
 
-def test_a_format_without_a_kernel_is_emulated_and_says_so():
-    with contract.executed() as how:
-        y, dx, dw = coded(Roles(Fixed(8), Fixed(8), Fixed(8)), RNG.standard_normal((2, 3, 5, 5)).astype(np.float32),
-                          RNG.standard_normal((4, 3, 3, 3)).astype(np.float32), np.ones((2, 4, 5, 5), np.float32))
-    assert all(key.endswith(contract.EMULATED) for key in how) and sum(how.values()) == 3
-    assert y.dtype == dx.dtype == dw.dtype == np.float32
-
-
 @dataclass(frozen=True)
 class Halves(Format):
     """A user's format: integers times 1/2, with a straight-through rule of its own."""
@@ -229,6 +222,39 @@ class Halves(Format):
 
     def ste(self, x, grad):
         return np.where(np.abs(x) > 1, 0, grad).astype(np.float32)
+
+
+def test_a_format_without_a_kernel_is_emulated_and_says_so():
+    with contract.executed() as how:
+        y, dx, dw = coded(Roles(Halves(), Halves(), Halves()), RNG.standard_normal((2, 3, 5, 5)).astype(np.float32),
+                          RNG.standard_normal((4, 3, 3, 3)).astype(np.float32), np.ones((2, 4, 5, 5), np.float32))
+    assert all(key.endswith(contract.EMULATED) for key in how) and sum(how.values()) == 3
+    assert y.dtype == dx.dtype == dw.dtype == np.float32
+
+
+def test_formats_with_tables_run_through_the_table_kernel_exactly(both_backends):
+    """Different widths, and one scale per output channel: forward it is folded in, dx sums over it and is refused."""
+    x, w = RNG.standard_normal((2, 3, 8, 8)).astype(np.float32), RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    g = RNG.standard_normal((2, 4, 8, 8)).astype(np.float32)
+    with contract.executed() as how, calls() as ran:
+        y, dx, dw = coded(Roles(weight=Fixed(4), act=Fixed(8), error=Fixed(6)), x, w, g)
+    tier = {"c": backend().isa, "numpy": "numpy"}[both_backends]
+    assert how == {"conv2d: Fixed(bits=8) x Fixed(bits=4) in integers (table kernel)": 1,
+                   "conv2d_input_grad: Fixed(bits=6) x Fixed(bits=4) in integers (table kernel)": 1,
+                   "conv2d_weight_grad: Fixed(bits=6) x Fixed(bits=8) in integers (table kernel)": 1}
+    assert {name for name in ran if "conv" in name} == {f"table_{kind.split(':')[0]}[{tier}]" for kind in how}
+    qx, qw, qg = Fixed(8).encode(x), Fixed(4).encode(w), Fixed(6).encode(g)
+    padding = (1, 1)
+    assert np.array_equal(y, float64_oracle(qx, qw, Spec("conv2d", padding=padding)))
+    assert np.array_equal(dx, float64_oracle(qg, qw, Spec("conv2d_input_grad", padding=padding, size=(8, 8))))
+    assert np.array_equal(dw, float64_oracle(qg, qx, Spec("conv2d_weight_grad", padding=padding, size=(3, 3))))
+    kept = Fixed(4).encode(w * np.float32([1, 8, 3, 100]).reshape(-1, 1, 1, 1), keep=(0,))
+    spec = Spec("conv2d", padding=padding)
+    with contract.executed() as how:
+        assert np.array_equal(contract.multiply(qx, kept, spec), float64_oracle(qx, kept, spec))
+        with pytest.raises(ValueError, match="keeps its own scale along axis 0, which this contraction sums over"):
+            contract.multiply(qg, kept, Spec("conv2d_input_grad", padding=padding, size=(8, 8)))
+    assert list(how) == ["conv2d: Fixed(bits=8) x Fixed(bits=4) in integers (table kernel)"]
 
 
 def test_a_users_straight_through_rule_sees_the_float_tensor():

@@ -136,6 +136,25 @@ class Format(ABC):
         """
         return None
 
+    def unit(self, q: QTensor) -> Any:
+        """What one unit of :meth:`table` is worth in a coded tensor: decode is the table entry times the unit.
+
+        With it and a table, every contraction of the format runs exactly in integers, in C. Where the unit is no power
+        of two, the product of two units is rounded to float64, beside the one rounding of the result.
+
+        Parameters
+        ----------
+        q : QTensor
+            A tensor of this format.
+
+        Returns
+        -------
+        numpy.ndarray or NotImplemented
+            float32, positive, of the tensor's shape with 1 for every axis not kept; NotImplemented, the default, if
+            the format has no such unit.
+        """
+        return NotImplemented
+
     def ste(self, x: np.ndarray, grad: np.ndarray) -> np.ndarray:
         """Straight-through rule: the gradient of ``x`` from that of its encoded self. Identity by default."""
         return grad

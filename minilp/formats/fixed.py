@@ -65,3 +65,7 @@ class Fixed(Format):
         table = np.zeros(256, np.int8)
         table[self.codes()] = self.codes()  # a negative index counts from the end, which is code & 255
         return table
+
+    def unit(self, q: QTensor) -> np.ndarray:
+        """The step, 2^exponent."""
+        return np.ldexp(np.float32(1), q.scales[0])

@@ -33,6 +33,8 @@ def kernels(recipe: Recipe) -> str:
         kind = next(iter(seen))
         if kind.endswith("in integers"):
             how.append("shift/add integer kernels" if backend().name == "c" else "integer contractions by NumPy")
+        elif kind.endswith(contract.TABLE):
+            how.append("integer table kernel" if backend().name == "c" else "integer contractions by NumPy")
         elif kind.endswith(contract.EMULATED):
             how.append(f"coded contractions {contract.EMULATED}")
         else:
