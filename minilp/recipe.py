@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minilp.formats import PoT
+from minilp.formats import MLS, PoT
 from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role, set_in_roles
 from minilp.transforms import PRC, WBC
 
@@ -224,7 +224,39 @@ def potq(bits: int = 5) -> Recipe:
     )
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {"fp32": fp32, "potq": potq}
+def mls(exp: int = 2, man: int = 1, **fields: Any) -> Recipe:
+    """MLS (Zhong et al. 2020, arXiv 2006.02804) under the assumptions that each field states.
+
+    The abstracts' claims are for ``<2,1>`` (CIFAR-10) and ``<2,4>`` (ImageNet).
+
+    Parameters
+    ----------
+    exp, man : int
+        Exponent and mantissa bits of an element.
+    **fields
+        Further fields of :class:`minilp.formats.MLS`, such as ``group_man=0`` or ``top="keep"``.
+
+    Returns
+    -------
+    Recipe
+        MLS weights, activations and errors, also in evaluation; float32 first convolution, last linear layer, master
+        weights, optimizer and normalisation. Downsampling convolutions are coded like the rest.
+    """
+    # nc groups, <8,1> group scales and gradual underflow: recalled. Saturating at the largest code: our choice, the
+    # only one that fits the bits (the authors' simulator keeps 1.0: top="keep").
+    fmt = MLS(exp=exp, man=man, **fields)
+    return Recipe(
+        name="mls",
+        weight=Role(fmt),  # all three operands coded: in the abstract; nearest: the authors' code
+        act=Role(fmt),  # nearest: the authors' code
+        error=Role(fmt, rounding="stochastic"),  # the authors' code; coded once for both backward contractions: same
+        wgrad=None,  # the weight gradient stays float32: the authors' code
+        first=None, last=None,  # first convolution and last linear layer in float32: the authors' code
+        attention="float",  # the paper is about convolutions
+    )
+
+
+PRESETS: dict[str, Callable[..., Recipe]] = {"fp32": fp32, "potq": potq, "mls": mls}
 
 
 def get(name: str, **options: Any) -> Recipe:
@@ -233,7 +265,7 @@ def get(name: str, **options: Any) -> Recipe:
     Parameters
     ----------
     name : str
-        ``"fp32"`` or ``"potq"``.
+        ``"fp32"``, ``"potq"``, ``"mls"`` ...
     **options
         What the preset takes, such as ``bits=4``.
 

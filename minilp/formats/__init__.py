@@ -1,10 +1,11 @@
 """Number formats: real numbers to integer codes and back. Knows nothing of autograd."""
 from minilp.formats.base import Format, available
 from minilp.formats.fixed import Fixed
+from minilp.formats.mls import MLS
 from minilp.formats.pot import PoT
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
 from minilp.kernels.quantise import NotFiniteError, absmax
 
-__all__ = ["Fixed", "Format", "NotFiniteError", "PoT", "QTensor", "Spec", "Stream", "absmax", "available"]
+__all__ = ["MLS", "Fixed", "Format", "NotFiniteError", "PoT", "QTensor", "Spec", "Stream", "absmax", "available"]

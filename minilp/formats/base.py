@@ -159,6 +159,10 @@ class Format(ABC):
         """Straight-through rule: the gradient of ``x`` from that of its encoded self. Identity by default."""
         return grad
 
+    def scales_nbits(self, scales: tuple[np.ndarray, ...]) -> int:
+        """Bits that a tensor's scales take in storage; ``scale_bits`` each by default."""
+        return self.scale_bits * sum(scale.size for scale in scales)
+
     def cost(self, other: Format) -> dict[str, int]:
         """Operations of one multiply-accumulate with an operand of format ``other``.
 

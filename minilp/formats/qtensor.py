@@ -69,7 +69,7 @@ class QTensor:
     @property
     def nbits(self) -> int:
         """Bits of all codes and all scales."""
-        return self.format.bits * self.size + self.format.scale_bits * sum(scale.size for scale in self.scales)
+        return self.format.bits * self.size + self.format.scales_nbits(self.scales)
 
     def transpose(self, *axes: int) -> QTensor:
         """The same tensor with its axes permuted (reversed without arguments); codes are a view.
