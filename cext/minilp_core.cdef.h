@@ -97,3 +97,30 @@ int mlp_table_conv2d(const mlp_f32_geometry *g, const int8_t *x, const int8_t *w
 int mlp_table_conv2d_input_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *w, const double *row_scale,
                                 const double *lane_scale, float *out_float, int32_t *out_int);
 int mlp_table_conv2d_weight_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *x, int64_t *dw);
+
+/* mls_*.c: MLS codes. Integers are table[code & 255]; a group scale is (1 + bit/2) 2^-exponent; sums come out times
+ * `scale`. Products inside a group and four bits more must fit 31 bits, exponents 120 in sum. Every size is at least 1. */
+int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                   const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
+                   const uint32_t *key, uint64_t offset, uint32_t *largest);
+typedef struct {
+    const int8_t *input;                               /* (in_channels, *in_size, batch) */
+    const int16_t *table, *weight;                     /* weight: (out_channels, in_channels, *kernel) integers */
+    const int32_t *exponent_input, *bit_input;         /* (in_channels, batch) */
+    const int32_t *exponent_weight, *bit_weight;       /* (out_channels, in_channels) */
+    float *out;                                        /* (out_channels, *out_size, batch) */
+    double scale;
+    int input_grad;                                    /* `input` is the error, the result the input's gradient */
+    int64_t batch, in_channels, out_channels, in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+} mlp_mls_rows;
+int mlp_mls_rows_contract(const mlp_mls_rows *g);
+typedef struct {
+    const int8_t *error, *act;                         /* (features, *out_size, batch), (channels, *size, batch) */
+    const int16_t *table_error, *table_act;
+    const int32_t *exponent_error, *bit_error;         /* (features, batch) */
+    const int32_t *exponent_act, *bit_act;             /* (channels, batch) */
+    float *out;                                        /* (features, channels, *kernel) */
+    double scale;
+    int64_t batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+} mlp_mls_wgrad;
+int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);

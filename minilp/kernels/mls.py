@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import reference_mls
-from minilp.kernels.backend import count
+from minilp.kernels import mls_c, reference_mls
+from minilp.kernels.backend import active, check, count, ffi, lib
 from minilp.kernels.layout import Pair, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.quantise_checks import not_finite, require
+from minilp.kernels.reference_quantise import INFINITY_BITS
+from minilp.kernels.storage import Layout, flat_storage, from_storage
 
 SIGNIFICAND_BITS = 4  # of the largest product of two group significands, 9
 
@@ -46,12 +48,10 @@ class Operand:
     fraction_bits: int
 
     def groups(self) -> tuple[Array, Array]:
-        """Significands (1; or 2 and 3) int64 and exponents int32 of every (first axis, second axis)."""
+        """Mantissas and exponents (int32) of every (first axis, second axis)."""
         shape = self.codes.shape[:2]
-        significand = 2**self.group_man + self.mantissa.astype(np.int64)
-        exponent = self.exponent.astype(np.int32) + np.int32(self.group_man)
-        return (np.broadcast_to(significand.reshape(significand.shape[:2]), shape),
-                np.broadcast_to(exponent.reshape(exponent.shape[:2]), shape))
+        return (np.broadcast_to(self.mantissa.reshape(self.mantissa.shape[:2]).astype(np.int32), shape),
+                np.broadcast_to(self.exponent.reshape(self.exponent.shape[:2]).astype(np.int32), shape))
 
     def varies(self, axis: int) -> bool:
         """Whether group scales vary along one of the first two axes."""
@@ -96,11 +96,24 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
         If ``x`` holds NaN or infinity.
     """
     x = require(x, np.float32, "mls_encode", name)
-    if not np.isfinite(x).all():
+    if active() != "c" or not x.size:
+        if not np.isfinite(x).all():
+            raise not_finite(x, name)
+        whole, scale = np.atleast_1d(x), np.atleast_1d(unit)
+        return reference_mls.encode(whole, scale, man, binades, top, sudden, stream).reshape(x.shape)
+    flat, order = flat_storage(x)
+    codes, largest = np.empty(flat.size, np.int8), ffi.new("uint32_t *")
+    layout = Layout.of(x.shape, order, unit.shape, drawing=stream is not None)
+    key = ffi.NULL if stream is None else ffi.new("uint32_t[]", stream.key)
+    status = lib().mlp_mls_encode(
+        ffi.from_buffer("float[]", flat), ffi.from_buffer("int8_t[]", codes), *layout.arguments(),
+        layout.index_argument(), ffi.from_buffer("double[]", np.ascontiguousarray(unit).reshape(-1)), man, binades, top,
+        int(sudden), key, 0 if stream is None else stream.offset, largest)
+    check(status, "mls_encode")
+    if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)
-    count("mls_encode[numpy]")
-    whole, scale = np.atleast_1d(x), np.atleast_1d(unit)
-    return reference_mls.encode(whole, scale, man, binades, top, sudden, stream).reshape(x.shape)
+    count("mls_encode")
+    return from_storage(codes, x.shape, order)
 
 
 def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), padding: Pair = (0, 0),
@@ -144,25 +157,25 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
     name = kind.replace("linear", "conv2d")
     g = geometry(name, codes_a, codes_b, stride, padding, dilation, groups, size)
     axis_a, axis_b = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}[name]
-    runs = a.varies(axis_a) or b.varies(axis_b)
+    runs = a.varies(axis_a) or b.varies(axis_b) or codes_a.shape[axis_a] == 1
     inner = g.kernel[0] * g.kernel[1] if name != "conv2d_weight_grad" else g.out_size[0] * g.out_size[1]
     bits = (a.largest * b.largest).bit_length() + (max((inner if runs else g.depth) - 1, 0)).bit_length()
-    (sa, ea), (sb, eb) = a.groups(), b.groups()
-    scales = _scale(a, b)
+    groups_a, groups_b = a.groups(), b.groups()
+    scale = _scale(a, b)
+    once = float(scale.reshape(())) if scale.size == 1 else None
     ca = to_chwn(codes_a)
     cb = to_chwn(codes_b) if name == "conv2d_weight_grad" else np.ascontiguousarray(codes_b)
     parts = []
     for i in range(groups):
         first = slice(i * ca.shape[0] // groups, (i + 1) * ca.shape[0] // groups)
         second = slice(i * cb.shape[0] // groups, (i + 1) * cb.shape[0] // groups)
-        s = sa[:, first], sb[second] if name != "conv2d_weight_grad" else sb[:, second]
-        e = ea[:, first], eb[second] if name != "conv2d_weight_grad" else eb[:, second]
-        parts.append(_one_group(ca[first], cb[second], a, b, g.group(), runs, s, e, bits))
+        scales_a = [x[:, first] for x in groups_a]
+        scales_b = [x[:, second] if name == "conv2d_weight_grad" else x[second] for x in groups_b]
+        parts.append(_one_group(ca[first], cb[second], a, b, g.group(), runs, scales_a, scales_b, bits, once))
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     result = whole if name == "conv2d_weight_grad" else from_chwn(whole)
-    if scales.size == 1:
-        scales = scales.reshape(())
-    result = np.multiply(result, scales, dtype=np.float64).astype(np.float32)
+    if once is None:
+        result = np.multiply(result, scale, dtype=np.float64).astype(np.float32)
     return result[:, :, 0, 0] if linear else result
 
 
@@ -173,10 +186,21 @@ def _scale(a: Operand, b: Operand) -> Array:
     return left * right * 2.0 ** -(a.fraction_bits + b.fraction_bits)
 
 
-def _one_group(x: Array, y: Array, a: Operand, b: Operand, g: Geometry, runs: bool, significand: tuple[Array, Array],
-               exponent: tuple[Array, Array], bits: int) -> Array:
-    """Stored float32 sums of one group of channels, before the tensor scales."""
+def _one_group(x: Array, y: Array, a: Operand, b: Operand, g: Geometry, runs: bool, scales_a: list[Array],
+               scales_b: list[Array], bits: int, scale: float | None) -> Array:
+    """Stored float32 result of one group of channels; without the tensor scales where ``scale`` is None.
+
+    ``scales_a`` and ``scales_b`` hold the mantissa bits and the exponents of the group scales.
+    """
+    largest = sum(int(scales[1].max(initial=0)) for scales in (scales_a, scales_b))
+    if active() == "c" and runs and x.size and y.size and bits + SIGNIFICAND_BITS <= 31 and largest <= 118:
+        return mls_c.contract(x, y, a.table, b.table, g, (scales_a[0], scales_b[0]), (scales_a[1], scales_b[1]),
+                              1.0 if scale is None else scale)
     count(f"mls_{g.kind}[numpy]")
     dtype: Any = np.float32 if bits <= 24 - SIGNIFICAND_BITS else np.float64
     left, right = (op.table.astype(dtype)[codes.view(np.uint8)] for op, codes in ((a, x), (b, y)))
-    return reference_mls.contract(left, right, g, runs, significand, exponent, bits + SIGNIFICAND_BITS)
+    groups = [(2**op.group_man + s[0].astype(np.int64), s[1] + np.int32(op.group_man))
+              for op, s in ((a, scales_a), (b, scales_b))]
+    total = reference_mls.contract(left, right, g, runs, (groups[0][0], groups[1][0]), (groups[0][1], groups[1][1]),
+                                   bits + SIGNIFICAND_BITS)
+    return total if scale is None else (total.astype(np.float64) * scale).astype(np.float32)
