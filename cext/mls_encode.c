@@ -2,6 +2,8 @@
  * where it falls on the same side of every rounding threshold as the exact one. */
 #include "quantise.h"
 
+enum { BLOCK = 128 };
+
 typedef struct {
     const float *x;
     int8_t *codes;
@@ -33,35 +35,41 @@ MLP_INLINE uint32_t mls_run(const mls_task *t, const mlp_run *run, int64_t scale
     const float *restrict x = t->x + run->position;
     int8_t *restrict codes = t->codes + run->position;
     const double *restrict unit = t->unit + run->scale;
-    int64_t man = t->man, binades = t->binades, top = t->top, lowest = 1023 - binades;
+    int64_t man = t->man, lowest = 1023 - t->binades;
+    int32_t top = (int32_t)t->top;
     double one = (double)(1 << man), small = 1.0 / one;
     uint32_t key = draws ? t->key[0] : 0, run_key = draws ? mlp_run_key(t->key, run->index) : 0;
     uint32_t index = (uint32_t)run->index, step = (uint32_t)run->index_step, largest = 0;
-    for (int64_t j = 0, n = run->n; j < n; j++) {
-        uint32_t word;
-        memcpy(&word, x + j, sizeof word);
-        uint32_t magnitude = word & MLP_ABS_MASK;
-        largest = magnitude > largest ? magnitude : largest;
-        double ratio = __builtin_fabs((double)x[j]) / unit[j * scale_step];
-        ratio = ratio < 2.0 ? ratio : 2.0; /* NaN too; the caller refuses it */
-        int64_t exponent = (int64_t)(double_bits(ratio) >> 52);
-        exponent = exponent > lowest ? exponent : lowest;
-        double steps = ratio * bits_double((uint64_t)(man + 2046 - exponent) << 52);
-        int below = steps < one;
-        if (sudden)
-            steps = below ? steps * small : steps;
-        int64_t whole;
-        if (draws)
-            whole = (nearest_integer(steps * 65536.0)
-                     + (mlp_draw(key, run_key, index + (uint32_t)j * step) >> 16)) >> 16;
-        else
-            whole = nearest_integer(steps);
-        int64_t binade = exponent - lowest, level = whole + (binade << man);
-        if (sudden)
-            level = below ? whole : level - ((int64_t)1 << man) + 1;
-        level = level < top ? level : top;
-        int64_t sign = -(int64_t)(word >> 31);
-        codes[j] = (int8_t)((level ^ sign) - sign);
+    for (int64_t begin = 0; begin < run->n; begin += BLOCK) { /* three short loops, each over lanes of one width */
+        int64_t n = run->n - begin < BLOCK ? run->n - begin : BLOCK;
+        uint32_t word[BLOCK], draw[BLOCK];
+        int64_t levels[BLOCK];
+        memcpy(word, x + begin, (size_t)n * sizeof *word);
+        for (int64_t j = 0; draws && j < n; j++)
+            draw[j] = mlp_draw(key, run_key, index + (uint32_t)(begin + j) * step) >> 16;
+        for (int64_t j = 0; j < n; j++) {
+            double ratio = __builtin_fabs((double)x[begin + j]) / unit[(begin + j) * scale_step];
+            ratio = ratio < 2.0 ? ratio : 2.0; /* NaN too; the caller refuses it */
+            int64_t exponent = (int64_t)(double_bits(ratio) >> 52);
+            exponent = exponent > lowest ? exponent : lowest;
+            double steps = ratio * bits_double((uint64_t)(man + 2046 - exponent) << 52);
+            int below = steps < one;
+            if (sudden)
+                steps = below ? steps * small : steps;
+            int64_t whole = nearest_integer(draws ? steps * 65536.0 : steps);
+            whole = draws ? (whole + (int64_t)draw[j]) >> 16 : whole;
+            int64_t binade = exponent - lowest, level = whole + (binade << man);
+            if (sudden)
+                level = below ? whole : level - ((int64_t)1 << man) + 1;
+            levels[j] = level;
+        }
+        for (int64_t j = 0; j < n; j++) {
+            uint32_t magnitude = word[j] & MLP_ABS_MASK;
+            largest = magnitude > largest ? magnitude : largest;
+            int32_t level = (int32_t)levels[j], sign = (int32_t)word[j] >> 31;
+            level = level < top ? level : top;
+            codes[begin + j] = (int8_t)((level ^ sign) - sign);
+        }
     }
     return largest;
 }

@@ -24,7 +24,14 @@ MLP_INLINE uint32_t max_run(const void *task, const mlp_run *run)
         }
         return largest;
     }
-    uint32_t *out = t->maxima + run->slot * t->count + run->scale;
+    uint32_t *restrict out = t->maxima + run->slot * t->count + run->scale;
+    if (run->scale_step == 1) { /* neighbours have scales of their own, as samples in the lanes do: whole vectors */
+        for (int64_t j = 0; j < run->n; j++) {
+            uint32_t magnitude = x[j] & MLP_ABS_MASK;
+            out[j] = magnitude > out[j] ? magnitude : out[j];
+        }
+        return 0;
+    }
     for (int64_t j = 0; j < run->n; j++) {
         uint32_t magnitude = x[j] & MLP_ABS_MASK, *here = out + j * run->scale_step;
         *here = magnitude > *here ? magnitude : *here;
