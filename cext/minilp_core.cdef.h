@@ -98,6 +98,11 @@ int mlp_table_conv2d_input_grad(const mlp_f32_geometry *g, const int8_t *dy, con
                                 const double *lane_scale, float *out_float, int32_t *out_int);
 int mlp_table_conv2d_weight_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *x, int64_t *dw);
 
+/* minifloat_rows.c: out (rows, columns) = a (rows, depth) times b (depth, columns), exact products, float32 sums in
+ * ascending chunks of 32; scratch holds threads * depth * 16 floats. */
+int mlp_minifloat_rows(const float *a, const float *b, int64_t rows, int64_t depth, int64_t columns, float *scratch,
+                       int threads, float *out);
+
 /* mls_*.c: MLS codes. Integers are table[code & 255]; a group scale is (1 + bit/2) 2^-exponent; sums come out times
  * `scale`. Products inside a group and four bits more must fit 31 bits, exponents 120 in sum. Every size is at least 1. */
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,

@@ -107,7 +107,8 @@ def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np
     for fmt in (a.format, b.format):
         result = fmt.contract(a, b, spec)
         if result is not NotImplemented:
-            _executed[f"{spec.kind}: {a.format} x {b.format} in integers"] += 1
+            how = next((f.arithmetic for f in (a.format, b.format) if f.arithmetic != "in integers"), "in integers")
+            _executed[f"{spec.kind}: {a.format} x {b.format} {how}"] += 1
             return result
     result = table_contract(a, b, spec)
     if result is not NotImplemented:

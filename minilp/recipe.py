@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minilp.formats import MLS, PoT
+from minilp.formats import MLS, Fixed, Minifloat, PoT
 from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role, set_in_roles
 from minilp.transforms import PRC, WBC
 
@@ -256,7 +256,38 @@ def mls(exp: int = 2, man: int = 1, **fields: Any) -> Recipe:
     )
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {"fp32": fp32, "potq": potq, "mls": mls}
+def fp8() -> Recipe:
+    """Eight-bit floats, E4M3 forward and E5M2 for errors (the split of Micikevicius et al. 2022, arXiv 2209.05433).
+
+    Returns
+    -------
+    Recipe
+        Everything rounds to nearest even. The split is the paper's; the power-of-two scale of each tensor, taken from
+        its own maximum in every step, is ours.
+    """
+    return Recipe(name="fp8", weight=Role(Minifloat(4, 3)), act=Role(Minifloat(4, 3)), error=Role(Minifloat(5, 2)),
+                  attention="float")
+
+
+def int8(bits: int = 8) -> Recipe:
+    """Symmetric fixed point with a power-of-two step per tensor: the plain baseline.
+
+    Parameters
+    ----------
+    bits : int
+        Width of weights, activations and errors, 2 to 8.
+
+    Returns
+    -------
+    Recipe
+        Weights and activations round to nearest, errors stochastically: most of them are below one step.
+    """
+    fmt = Fixed(bits=bits)
+    return Recipe(name="int8", weight=Role(fmt), act=Role(fmt), error=Role(fmt, rounding="stochastic"),
+                  attention="float")
+
+
+PRESETS: dict[str, Callable[..., Recipe]] = {"fp32": fp32, "potq": potq, "mls": mls, "fp8": fp8, "int8": int8}
 
 
 def get(name: str, **options: Any) -> Recipe:

@@ -39,7 +39,7 @@ def test_train_eval_compare(run, tmp_path, capsys):
 @pytest.mark.parametrize(("words", "expected"), [
     (["train", "--data", "cifar11"], ["data", "'cifar11'", "shapes10"]),
     (["train", "--model", "vgg"], ["model", "'vgg'", "small_cnn"]),
-    (["train", "--recipe", "fp8"], ["recipe", "'fp8'", "potq"]),
+    (["train", "--recipe", "fp9"], ["recipe", "'fp9'", "potq"]),
     (["train", "--epochs", "two"], ["--epochs", "'two'", "integer"]),
     (["train", "--lr", "fast"], ["--lr", "'fast'", "number"]),
     (["train", "--batch-size", "0"], ["batch_size", "0", ">= 1"]),
@@ -54,7 +54,7 @@ def test_train_eval_compare(run, tmp_path, capsys):
     (["explain", "pot:bots=4", "1", "2"], ["bots", "bits"]),
     (["explain", "potq", "nan", "2"], ["a: expected a finite number", "nan"]),
     (["data", "nowhere.npz"], ["nowhere.npz"]),
-    (["bench", "step", "--recipe", "fp8"], ["--recipe", "'fp8'", "potq"]),
+    (["bench", "step", "--recipe", "fp9"], ["--recipe", "'fp9'", "potq"]),
     (["bench", "step", "--steps", "0"], ["steps", "0", "at least 1"]),
     (["dance"], ["dance", "train"]),
     ([], ["COMMAND"]),

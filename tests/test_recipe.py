@@ -22,7 +22,7 @@ def test_configs_are_immutable():
 
 
 @pytest.mark.parametrize("r", [
-    recipe.fp32(), recipe.potq(), recipe.potq(bits=4),
+    recipe.fp32(), recipe.potq(), recipe.potq(bits=4), recipe.fp8(), recipe.int8(bits=6),
     recipe.potq().set("last.error.bits", 6).set("first", None).set("conv*:act.rounding", "stochastic"),
     Recipe(weight=Fixed(8), act=Role(PoT(4), keep=(0,), before=(PRC(init=0.5),)), overrides={"fc": None}),
 ])
@@ -99,3 +99,11 @@ def test_taking_a_recipe_off_takes_its_parameters_off():
     recipe.apply("potq", model)
     recipe.apply("fp32", model)
     assert [n for n, _ in model.named_parameters()] == plain
+
+
+def test_eight_bit_presets():
+    fp8, int8 = recipe.get("fp8"), recipe.get("int8")
+    assert [str(role.format) for role in (fp8.weight, fp8.act, fp8.error)] == ["E4M3", "E4M3", "E5M2"]
+    assert {fp8.weight.rounding, fp8.act.rounding, fp8.error.rounding} == {"nearest"}
+    assert [role.format for role in (int8.weight, int8.act, int8.error)] == [Fixed(8)] * 3
+    assert int8.error.rounding == "stochastic" and recipe.get("int8", bits=6).weight.format == Fixed(6)

@@ -36,6 +36,8 @@ class Format(ABC):
         Whether :meth:`contract` copes with a scale that varies along a reduced axis.
     symmetric, preserves_zero, scales_by_powers_of_two, stochastic, exact_contract : bool
         Laws of ``check_format`` that the format keeps; a format that breaks one on purpose says so by False.
+    arithmetic : str
+        What reports say behind the formats of a contraction that :meth:`contract` computed.
     scaling, source : str
         How scales come about, and who proposed the format: for tables and reports.
     """
@@ -48,6 +50,7 @@ class Format(ABC):
     scales_by_powers_of_two: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     exact_contract: ClassVar[bool] = True
+    arithmetic: ClassVar[str] = "in integers"
     scaling: ClassVar[str] = ""
     source: ClassVar[str] = ""
 

@@ -75,12 +75,12 @@ def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, s
         a, b = a[:, :, None, None], b[:, :, None, None]
         size = None if kind == "linear" else (1, 1)
     g = geometry(kind.replace("linear", "conv2d"), a, b, stride, padding, dilation, groups, size)
-    scales = _on_result(scale_a, scale_b, g)
+    scales = on_result(scale_a, scale_b, g)
     a, b = values(a, table_a), values(b, table_b)
     result = _c(a, b, g, scales) if active() == "c" and a.size and b.size else None
     if result is None:
         count(f"table_{g.kind}[numpy]")
-        result = twin.scaled(twin.sums(a, b, g), _product(scales, g))
+        result = twin.scaled(twin.sums(a, b, g), product(scales, g))
     bound = g.depth * twin.TOP**2 * float(scales[0].max(initial=0)) * float(scales[1].max(initial=0))
     if bound >= 2.0**127 and not np.isfinite(result).all():
         raise OverflowError(f"{kind}: a result is beyond the largest float32")
@@ -115,7 +115,7 @@ def values(codes: Array, table: Array) -> Array:
     return from_storage(out, codes.shape, order)
 
 
-def _on_result(scale_a: Array, scale_b: Array, g: Geometry) -> tuple[Array, Array]:
+def on_result(scale_a: Array, scale_b: Array, g: Geometry) -> tuple[Array, Array]:
     """Scales along result axis 0 and 1, float64 vectors (length 1 where shared; axis 1 of all groups)."""
     kept_b = {"conv2d": g.features, "conv2d_input_grad": g.channels // g.groups, "conv2d_weight_grad": g.channels}
     kept_a = g.features if g.kind == "conv2d_weight_grad" else g.batch
@@ -129,7 +129,7 @@ def _on_result(scale_a: Array, scale_b: Array, g: Geometry) -> tuple[Array, Arra
     return out[0], out[1]
 
 
-def _product(scales: tuple[Array, Array], g: Geometry) -> Array:
+def product(scales: tuple[Array, Array], g: Geometry) -> Array:
     """Both scales multiplied, shaped to broadcast against the result."""
     first, second = scales
     if g.kind == "conv2d_weight_grad" and g.groups > 1 and second.size > 1:  # row o sees the channels of its own group
@@ -166,8 +166,8 @@ def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | 
     check(status, f"table_{g.kind}")
     count(f"table_{g.kind}[{TIERS[lib().mlp_tier()]}]")
     if weight:
-        return twin.scaled(result, _product(scales, g))
-    return from_chwn(result) if fits else twin.scaled(from_chwn(result), _product(scales, g))
+        return twin.scaled(result, product(scales, g))
+    return from_chwn(result) if fits else twin.scaled(from_chwn(result), product(scales, g))
 
 
 def _in_pieces(a: Array, b: Array, g: Geometry) -> Array | None:

@@ -1,0 +1,193 @@
+"""Small floating-point numbers: E4M3, E5M2 and every other ExMy of at most eight bits, under one scale."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minilp.formats.base import Format
+from minilp.formats.qtensor import QTensor
+from minilp.formats.rounding import Stream
+from minilp.formats.spec import Spec
+from minilp.kernels import minifloat, table
+from minilp.kernels.pot_geometry import geometry
+from minilp.kernels.quantise import absmax, kept_axes
+
+
+@dataclass(frozen=True)
+class Minifloat(Format):
+    """Sign, ``exp`` exponent bits and ``man`` mantissa bits with subnormals, times 2^exponent of the tensor.
+
+    Values follow OCP: E4M3 has no infinity and one NaN pattern, so it ends at 448; other formats of eight bits reserve
+    the top exponent as IEEE 754 does (E5M2 ends at 57344); below eight bits every pattern is a number (E2M1 ends at 6).
+    Patterns that are no numbers, and minus zero, are never used.
+
+    A code is a signed level: its magnitude is the pattern of exponent and mantissa. The exponent of the scale is the
+    smallest under which the largest magnitude is in range, so nothing saturates unless scales are given.
+
+    Parameters
+    ----------
+    exp : int
+        2 to 5.
+    man : int
+        1 to 5; ``1 + exp + man`` is at most 8.
+    """
+
+    exp: int = 4
+    man: int = 3
+    scale_bits: ClassVar[int] = 8
+    scaling: ClassVar[str] = "power of two per tensor or kept axis, from the largest magnitude"
+    source: ClassVar[str] = "OCP 8-bit Floating Point Specification (OFP8) 1.0; OCP Microscaling Formats 1.0"
+
+    def __post_init__(self) -> None:
+        if self.exp not in range(2, 6) or self.man not in range(1, 6) or self.bits > 8:
+            raise ValueError(f"Minifloat: exp must be 2 to 5, man 1 to 5 and 1 + exp + man at most 8, got "
+                             f"exp={self.exp!r}, man={self.man!r}")
+
+    @property
+    def bits(self) -> int:
+        """Sign, exponent and mantissa."""
+        return 1 + self.exp + self.man
+
+    @property
+    def exact_contract(self) -> bool:  # type: ignore[override]
+        """Whether sums are exact; with five exponent bits they are float32 in a fixed order."""
+        return self.exp <= 4
+
+    @property
+    def arithmetic(self) -> str:  # type: ignore[override]
+        """In integers, or exact products and float32 sums."""
+        return "in integers" if self.exp <= 4 else "by exact products and float32 sums"
+
+    def __str__(self) -> str:
+        """``E4M3`` and its like."""
+        return f"E{self.exp}M{self.man}"
+
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest normal number: 1 less the bias."""
+        return 2 - 2 ** (self.exp - 1)
+
+    @property
+    def top(self) -> int:
+        """The largest level: all patterns but those of NaN and infinity."""
+        reserved = 0 if self.bits < 8 else 1 if (self.exp, self.man) == (4, 3) else 2**self.man
+        return 2 ** (self.bits - 1) - 1 - reserved
+
+    def codes(self) -> np.ndarray:
+        """Levels from -top to top, int8."""
+        return np.arange(-self.top, self.top + 1).astype(np.int8)
+
+    def integers(self) -> np.ndarray:
+        """int64 of length 256 by ``code & 255``: the value of each code in steps of the smallest subnormal."""
+        level = np.arange(self.top + 1)
+        octave = np.maximum((level >> self.man) - 1, 0)
+        out = np.zeros(256, np.int64)
+        out[:self.top + 1] = (level - (octave << self.man)) << octave
+        out[:-self.top - 1:-1] = -out[1:self.top + 1]
+        return out
+
+    @property
+    def step(self) -> int:
+        """Exponent of the smallest subnormal at scale 1."""
+        return self.emin - self.man
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest positive value at scale 1."""
+        return 2.0**self.step, float(self.integers()[self.top] * 2.0**self.step)
+
+    def scales_for(self, maximum: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The smallest power of two that, times the largest value, reaches ``maximum``; its exponent, int32."""
+        fraction, power = np.frexp(maximum / np.float32(self.range[1]))
+        power = power - (fraction == 0.5)
+        high = 127 - int(np.log2(self.range[1]))  # every value a finite, normal float32
+        return (np.asarray(np.clip(power, -126 - self.step, high), np.int32).reshape(np.shape(maximum)),)
+
+    def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
+               scales: tuple[np.ndarray, ...] | None = None) -> QTensor:
+        """Levels and the scale's exponent; see :meth:`Format.encode`."""
+        maximum = absmax(x, keep)  # also refuses NaN and infinity
+        scales = self.scales_for(maximum) if scales is None else scales
+        codes = minifloat.encode(np.atleast_1d(x), np.atleast_1d(scales[0]), self.man, self.emin, self.top,
+                                 self.range[1], stream)
+        return QTensor(self, codes.reshape(np.shape(x)) if np.ndim(x) == 0 else codes, scales,
+                       keep=kept_axes(keep, np.ndim(x)))
+
+    def decode(self, q: QTensor) -> np.ndarray:
+        """Values times 2^exponent, float32."""
+        return np.ldexp(self._at_scale_one(q.codes, np.float32), q.scales[0] + np.int32(self.step))
+
+    def patterns(self, codes: np.ndarray) -> np.ndarray:
+        """The bits as OCP stores them: the sign on top, then exponent and mantissa.
+
+        Parameters
+        ----------
+        codes : numpy.ndarray
+            int8 levels.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, same shape.
+        """
+        sign = np.where(codes < 0, 1 << (self.bits - 1), 0)
+        return (np.abs(codes.astype(np.int16)) | sign).astype(np.uint8)
+
+    def table(self) -> np.ndarray | None:
+        """Values in steps of the smallest subnormal where they stay within 127 (E2M1, E2M3 ...)."""
+        integers = self.integers()
+        return integers.astype(np.int8) if integers[self.top] <= 127 else None
+
+    def unit(self, q: QTensor) -> np.ndarray:
+        """The smallest subnormal under the tensor's scale."""
+        return np.ldexp(np.float32(1), q.scales[0] + np.int32(self.step))
+
+    def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
+        """Contract with another Minifloat: exact, or with five exponent bits in float32 and a fixed order.
+
+        Up to four exponent bits on both sides, sums are exact in int64 and rounded once. With five, products are exact
+        and summed in float32 in ascending chunks of 32. Tensor scales stay out of the sum. Formats that both have a
+        :meth:`table` are left to the table kernel.
+
+        Raises
+        ------
+        ValueError
+            If a scale varies along an axis that the contraction sums over.
+        """
+        fa, fb = a.format, b.format
+        if not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
+            return NotImplemented
+        for q, axes in zip((a, b), spec.axes, strict=True):
+            bad = [axis for axis in axes if q.scales[0].shape[axis] > 1]
+            if bad:
+                raise ValueError(f"{spec.kind}: {q.format} keeps its own scale along axis {bad[0]}, which this "
+                                 f"contraction sums over; Minifloat needs one scale per sum")
+        largest = int(fa.integers()[fa.top]) * int(fb.integers()[fb.top])
+        wide = fa.exp == 5 or fb.exp == 5
+        tables = fa.table() is not None and fb.table() is not None
+        if not wide and (tables or largest * spec.terms(a.shape, b.shape) >= 2**62):
+            return NotImplemented
+        dtype = np.float32 if wide else np.float64
+        x, y = fa._at_scale_one(a.codes, dtype), fb._at_scale_one(b.codes, dtype)
+        linear, size = spec.kind.startswith("linear"), spec.size
+        if linear:
+            x, y, size = x[:, :, None, None], y[:, :, None, None], None if spec.kind == "linear" else (1, 1)
+        g = geometry(spec.kind.replace("linear", "conv2d"), x, y, spec.stride, spec.padding, spec.dilation,
+                     spec.groups, size)
+        top = [int(q.scales[0].max(initial=-126)) for q in (a, b)]
+        exponent = sum(top) + fa.step + fb.step
+        if wide:
+            result = np.ldexp(minifloat.in_chunks(x, y, g), np.int32(exponent))
+        else:
+            result = minifloat.exact(x, y, g, largest, exponent)
+        if a.scales[0].size > 1 or b.scales[0].size > 1:
+            below = [np.ldexp(1.0, np.ravel(q.scales[0]) - e) for q, e in zip((a, b), top, strict=True)]
+            result *= table.product(table.on_result(below[0], below[1], g), g)
+        return result[:, :, 0, 0] if linear else result
+
+    def _at_scale_one(self, codes: np.ndarray, dtype: Any) -> np.ndarray:
+        """Values in steps of the smallest subnormal, in the codes' memory order."""
+        return self.integers().astype(dtype)[codes.view(np.uint8)]
