@@ -21,6 +21,8 @@ from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
 from minilp.kernels.mls import Operand, mls_contract, mls_encode
 from minilp.kernels.quantise import absmax, kept_axes
+from minilp.kernels.quantise_checks import NotFiniteError, not_finite
+from minilp.kernels.storage import storage_order
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,12 @@ class MLS(Format):
         kept = kept_axes(keep, x.ndim)
         if scales is None:
             axes = group_axes(x.shape, self.group, self.least)
-            scales = dynamic_scales(absmax(x, tuple(sorted({*kept, *axes}))), kept, self.group_exp, self.group_man)
+            order = storage_order(x)  # maxima in storage order: those of neighbours are neighbours
+            try:
+                maxima = absmax(x.transpose(order), [order.index(axis) for axis in {*kept, *axes}])
+            except NotFiniteError:
+                raise not_finite(x, "x") from None  # names the index in x, not in its storage
+            scales = dynamic_scales(maxima.transpose(np.argsort(order)), kept, self.group_exp, self.group_man)
         codes = mls_encode(x, unit(scales, self.group_man, x.shape), self.man, self.binades, self.top_code,
                            self.underflow == "sudden", stream)
         return QTensor(self, codes, scales, keep=kept)

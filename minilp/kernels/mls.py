@@ -103,12 +103,12 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
         return reference_mls.encode(whole, scale, man, binades, top, sudden, stream).reshape(x.shape)
     flat, order = flat_storage(x)
     codes, largest = np.empty(flat.size, np.int8), ffi.new("uint32_t *")
-    layout = Layout.of(x.shape, order, unit.shape, drawing=stream is not None)
+    layout = Layout.of(x.shape, order, unit.shape, drawing=stream is not None, stored_scale=True)
     key = ffi.NULL if stream is None else ffi.new("uint32_t[]", stream.key)
     status = lib().mlp_mls_encode(
         ffi.from_buffer("float[]", flat), ffi.from_buffer("int8_t[]", codes), *layout.arguments(),
-        layout.index_argument(), ffi.from_buffer("double[]", np.ascontiguousarray(unit).reshape(-1)), man, binades, top,
-        int(sudden), key, 0 if stream is None else stream.offset, largest)
+        layout.index_argument(), ffi.from_buffer("double[]", np.ascontiguousarray(unit.transpose(order)).reshape(-1)),
+        man, binades, top, int(sudden), key, 0 if stream is None else stream.offset, largest)
     check(status, "mls_encode")
     if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)

@@ -48,19 +48,21 @@ class Layout:
 
     @staticmethod
     def of(shape: tuple[int, ...], order: tuple[int, ...], scale_shape: tuple[int, ...],
-           drawing: bool = False) -> Layout:
+           drawing: bool = False, stored_scale: bool = False) -> Layout:
         """Lay out a tensor of ``shape`` stored in ``order`` with a C-contiguous scale array that broadcasts against it.
 
         ``drawing`` keeps the logical index apart (axes merge only where it runs on evenly); without it the index is 0.
+        ``stored_scale``: the scales lie in the tensor's storage order, not in logical order.
         """
         scale_steps, index_steps = [0] * len(shape), [0] * len(shape)
         scale_step = index_step = 1
-        for axis in reversed(range(len(shape))):
+        for axis in reversed(order if stored_scale else range(len(shape))):
             if scale_shape[axis] > 1:
                 scale_steps[axis] = scale_step
+            scale_step *= scale_shape[axis]
+        for axis in reversed(range(len(shape))):
             if drawing:
                 index_steps[axis] = index_step
-            scale_step *= scale_shape[axis]
             index_step *= shape[axis]
         merged: list[list[int]] = []
         for axis in order:

@@ -165,6 +165,8 @@ def test_zeros_and_what_is_not_finite():
     x[1, 2, 0, 1] = np.nan
     with pytest.raises(NotFiniteError, match=r"nan at index \(1, 2, 0, 1\)"):
         MLS().encode(x)
+    with pytest.raises(NotFiniteError, match=r"nan at index \(1, 2, 0, 1\)"):
+        MLS().encode(np.ascontiguousarray(x.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2))
 
 
 def test_stochastic_rounding_is_unbiased_where_one_is_kept():
