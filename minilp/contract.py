@@ -107,7 +107,7 @@ def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np
     for fmt in (a.format, b.format):
         result = fmt.contract(a, b, spec)
         if result is not NotImplemented:
-            how = next((f.arithmetic for f in (a.format, b.format) if f.arithmetic != "in integers"), "in integers")
+            how = min(a.format, b.format, key=lambda operand: operand.exact_contract).arithmetic
             _executed[f"{spec.kind}: {a.format} x {b.format} {how}"] += 1
             return result
     result = table_contract(a, b, spec)

@@ -58,8 +58,8 @@ class Minifloat(Format):
 
     @property
     def arithmetic(self) -> str:  # type: ignore[override]
-        """In integers, or exact products and float32 sums."""
-        return "in integers" if self.exp <= 4 else "by exact products and float32 sums"
+        """Exact sums, or with five exponent bits exact products and float32 sums."""
+        return "by exact sums" if self.exp <= 4 else "by exact products and float32 sums"
 
     def __str__(self) -> str:
         """``E4M3`` and its like."""

@@ -37,6 +37,8 @@ def kernels(recipe: Recipe) -> str:
             how.append("integer table kernel" if backend().name == "c" else "integer contractions by NumPy")
         elif kind.endswith(contract.EMULATED):
             how.append(f"coded contractions {contract.EMULATED}")
+        elif " by " in kind:  # a format whose contractions are neither (Format.arithmetic)
+            how.append(f"contractions by {kind.rpartition(' by ')[2]}")
         else:
             how.append("float32 kernels" if backend().name == "c" else "float32 contractions by NumPy")
     return ", ".join(dict.fromkeys(how))

@@ -2,10 +2,11 @@
 import numpy as np
 import pytest
 
-from minilp import contract, use_backend
+from minilp import contract, recipe, use_backend
 from minilp.formats import Minifloat, Spec, Stream
 from minilp.kernels import backend, calls, set_num_threads, threads
 from minilp.testing import check_format, contractions, exact
+from minilp.training import machine
 
 RNG = np.random.default_rng(21)
 ONE = (np.zeros((1,), np.int32),)
@@ -75,6 +76,16 @@ def test_a_table_where_values_are_small_integers():
         got = contract.multiply(a, a, Spec("linear"))
     assert list(how) == ["linear: E2M1 x E2M1 in integers (table kernel)"]
     assert np.array_equal(got, exact.contraction(a.decode(), a.decode(), Spec("linear")))
+
+
+def test_reports_say_which_arithmetic_ran():
+    q = {man: Minifloat(7 - man, man).encode(np.ones((1, 1), np.float32)) for man in (2, 3)}
+    for a, b, words in ((3, 3, "E4M3 x E4M3 by exact sums"), (3, 2, "E4M3 x E5M2 by exact products and float32 sums")):
+        with contract.executed() as how:
+            contract.multiply(q[a], q[b], Spec("linear"))
+        assert list(how) == [f"linear: {words}"]
+    first_line = machine.kernels(recipe.fp8())
+    assert first_line == "contractions by exact sums, contractions by exact products and float32 sums"
 
 
 def test_sums_of_e4m3_longer_than_one_float64_sum_may_be():
