@@ -1,4 +1,5 @@
 """What the README shows is what happens."""
+import json
 import pathlib
 import re
 
@@ -52,3 +53,19 @@ def test_the_readmes_loop_names_things_that_exist(blocks):
     names: dict = {}
     exec(compile(shortened, "README.md", "exec"), names)
     assert np.isfinite(names["loss"].item())
+
+
+def test_the_figures_are_those_of_the_recorded_runs():
+    results, text = README.parent / "lessons" / "results", README.read_text()
+    for recipe_name in ("fp32", "potq"):
+        paths = sorted(results.glob(f"cifar10-resnet20-{recipe_name}-e1-s*.json"))
+        runs = [json.loads(path.read_text()) for path in paths]
+        scores = [run["test_acc"] * 100 for run in runs]
+        assert len(scores) == 3 and all(len(run["commit"]) == 40 for run in runs)
+        assert f"{np.mean(scores):.2f} % ({', '.join(f'{score:.2f}' for score in scores)})" in text
+        small = json.loads((results / f"shapes10-small_cnn-{recipe_name}-s0.json").read_text())
+        assert f"{small['test_acc'] * 100:.2f} %" in text
+    for row in json.loads((results / "bench-step-resnet20.json").read_text()):
+        times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
+        assert f"| `{row['recipe']}` | {times}" in text
+        assert row["steps"] >= 31
