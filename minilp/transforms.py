@@ -71,7 +71,7 @@ class Transform:
             The transformed tensor; a clipping threshold that the encoder must saturate at, or None; and whatever
             :meth:`backward` needs.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward(x, values)")
 
     def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
         """Turn the gradient of the encoded tensor into that of ``x`` and of the learned values.
