@@ -11,6 +11,9 @@ import pytest
 from minilp import kernels as backend_module
 from minilp import random as mlp_random
 
+# Interpreters that tests start must import the installed package, not the source tree they are started in.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
+
 REQUIRED = set(filter(None, os.environ.get("MINILP_REQUIRE", "").split(",")))
 
 

@@ -19,8 +19,9 @@ class _System:
 
     def __init__(self, job: dict[str, Any]) -> None:
         threads = str(job["threads"])
+        # PYTHONSAFEPATH: the worker imports the installed package, also when started in a source tree.
         settings = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
-                    "OPENBLAS_THREAD_TIMEOUT": "20", **job.get("env", {})}
+                    "OPENBLAS_THREAD_TIMEOUT": "20", "PYTHONSAFEPATH": "1", **job.get("env", {})}
         self.job = job
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minilp.bench.worker", json.dumps(job)], text=True, env={**os.environ, **settings},

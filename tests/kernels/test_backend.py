@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ X, W = np.ones((2, 3, 4, 4), np.float32), np.ones((2, 3, 3, 3), np.float32)
 
 
 def python(code, **environment):
-    """Run a program in a fresh interpreter; its output, or the last line of its error."""
+    """Run a program in a fresh interpreter, away from the source tree; its output, or the last line of its error."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("MINILP_BACKEND", "MINILP_ISA")}
-    done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True,
-                          timeout=60)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True,
+                              timeout=60, cwd=elsewhere)
     return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
 

@@ -272,4 +272,4 @@ def test_the_call_counter_names_what_ran(isa):
         with calls() as seen:
             pot_contract(kind, a, b, exponent=0, accumulate="counts", **{**kw, "bits_a": 6})
             integers(kind, a, b, kw, accumulate="int32")
-        assert list(seen) == [f"pot_shift_{kind}_digits[{isa}]", f"pot_shift_{kind}_int32[scalar]"]
+        assert set(seen) == {f"pot_shift_{kind}_digits[{isa}]", f"pot_shift_{kind}_int32[scalar]"}

@@ -53,7 +53,7 @@ def test_it_is_frozen():
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"data": "cifar100"}, ["data", "'cifar100'", "shapes10"]),
     ({"model": "resnet21"}, ["model", "'resnet21'", "resnet20"]),
-    ({"recipe": "int8"}, ["recipe", "'int8'", "potq"]),
+    ({"recipe": "int9"}, ["recipe", "'int9'", "potq"]),
     ({"epochs": 0}, ["epochs", "0", ">= 1"]),
     ({"epochs": 1.5}, ["epochs", "1.5", "integer"]),
     ({"batch_size": True}, ["batch_size", "True", "integer"]),
