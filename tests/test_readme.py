@@ -65,6 +65,8 @@ def test_the_figures_are_those_of_the_recorded_runs():
         assert f"{np.mean(scores):.2f} % ({', '.join(f'{score:.2f}' for score in scores)})" in text
         small = json.loads((results / f"shapes10-small_cnn-{recipe_name}-s0.json").read_text())
         assert f"{small['test_acc'] * 100:.2f} %" in text
+    mls = json.loads((results / "cifar10-resnet20-mls-e1-s0.json").read_text())
+    assert f"{mls['test_acc'] * 100:.2f} % (`mls`" in text
     for row in json.loads((results / "bench-step-resnet20.json").read_text()):
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{row['recipe']}` | {times}" in text
