@@ -6,7 +6,9 @@ memory layout, and in however many pieces a tensor is encoded.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,37 @@ from minilp.kernels import quantise
 from minilp.kernels.reference_quantise import MASK32, mix32
 
 ROLES = ("weight", "act", "error", "wgrad", "update", "state")
+_clock: tuple[int, int, int] = (0, 0, 0)
+
+
+@contextlib.contextmanager
+def rounding_context(seed: int, step: int, microbatch: int = 0) -> Iterator[None]:
+    """Name the training step, so that stochastic rounding draws the same bits whenever this step is run again.
+
+    Parameters
+    ----------
+    seed, step, microbatch : int
+        The clock of the rounding streams. Outside any context it stands at (0, 0, 0) and layers count their calls, so
+        a hand-written loop still gets fresh draws.
+    """
+    global _clock
+    before = _clock
+    _clock = (int(seed), int(step), int(microbatch))
+    try:
+        yield
+    finally:
+        _clock = before
+
+
+def clock() -> tuple[int, int, int]:
+    """(seed, step, microbatch) of the innermost :func:`rounding_context`.
+
+    Returns
+    -------
+    tuple of int
+        The same object throughout one context, so that a step that is run again can be told from one that goes on.
+    """
+    return _clock
 
 
 @dataclass(frozen=True)

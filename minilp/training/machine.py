@@ -13,6 +13,7 @@ from minilp import contract
 from minilp.formats import Spec
 from minilp.kernels import backend
 from minilp.recipe import Recipe
+from minilp.table_contract import TABLE
 
 
 def kernels(recipe: Recipe) -> str:
@@ -33,7 +34,7 @@ def kernels(recipe: Recipe) -> str:
         kind = next(iter(seen))
         if kind.endswith("in integers"):
             how.append("shift/add integer kernels" if backend().name == "c" else "integer contractions by NumPy")
-        elif kind.endswith(contract.TABLE):
+        elif kind.endswith(TABLE):
             how.append("integer table kernel" if backend().name == "c" else "integer contractions by NumPy")
         elif kind.endswith(contract.EMULATED):
             how.append(f"coded contractions {contract.EMULATED}")

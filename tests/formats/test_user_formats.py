@@ -14,6 +14,7 @@ from minilp.formats import Fixed, Format, QTensor, Spec, absmax
 from minilp.kernels import backend, calls
 from minilp.random import manual_seed
 from minilp.recipe import Recipe, Role
+from minilp.table_contract import TABLE
 from minilp.testing import check_format, contractions, exact
 
 
@@ -126,7 +127,7 @@ def train(fmt, rounding, steps):
 def test_e2m1_trains_through_the_table_kernel_in_c(needs_c):
     losses, how, ran = train(E2M1(), "stochastic", 20)
     assert losses[-1] < 0.6 * losses[0], losses
-    assert all(key.endswith(f"in integers {contract.TABLE}") for key in how) and len(how) == 6
+    assert all(key.endswith(f"in integers {TABLE}") for key in how) and len(how) == 6
     tables = {name: n for name, n in ran.items() if name.startswith("table_")}
     assert set(tables) == {f"table_{kind}[{backend().isa}]" for kind in (
         "conv2d", "conv2d_input_grad", "conv2d_weight_grad")}

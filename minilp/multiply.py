@@ -1,0 +1,117 @@
+"""Two operands, coded or float, and a Spec: who multiplies them, and a count of how.
+
+The first operand's format is asked, then the second's; if neither has a kernel but both have a table of small
+integers, the table kernel multiplies those; else the decoded operands are multiplied in float64. :func:`executed` says
+which.
+"""
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from minilp.formats import QTensor, Spec
+from minilp.kernels import float32 as float_kernels
+from minilp.table_contract import TABLE, table_contract
+
+EMULATED = "emulated in float64"
+_executed: collections.Counter[str] = collections.Counter()
+
+
+@contextlib.contextmanager
+def executed() -> Iterator[collections.Counter[str]]:
+    """Count how the contractions inside a ``with`` block were computed.
+
+    Yields
+    ------
+    collections.Counter
+        ``"KIND: HOW"`` -> number of contractions, filled at the end; HOW is ``"FORMAT x FORMAT in integers"`` (with
+        ``" (table kernel)"`` behind it where that one ran), ``"emulated in float64"`` or ``"float32"``.
+    """
+    before = _executed.copy()
+    seen: collections.Counter[str] = collections.Counter()
+    try:
+        yield seen
+    finally:
+        seen.update(_executed - before)
+
+
+def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np.ndarray:
+    """Contract two operands, coded or float.
+
+    Parameters
+    ----------
+    a, b : QTensor or numpy.ndarray
+        In the order that :class:`Spec` gives. With one float operand the contraction runs in float32 on the decoded
+        values.
+    spec : Spec
+        Kind and geometry.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 result in its logical shape.
+
+    Raises
+    ------
+    ValueError
+        If a scale varies along an axis that the contraction sums over and the format's kernel cannot sum in runs.
+    """
+    if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
+        _executed[f"{spec.kind}: float32"] += 1
+        return float_contraction(decoded(a), decoded(b), spec)
+    for operand, which, axes in zip((a, b), ("first", "second"), spec.axes, strict=True):
+        bad = [axis for axis in operand.keep if axis in axes and operand.shape[axis] > 1]
+        if bad and not operand.format.sums_in_runs:
+            raise ValueError(f"{spec.kind}: the {which} operand {operand.format} keeps its own scale along axis "
+                             f"{bad[0]}, which this contraction sums over, and its kernel has one scale per sum")
+    for fmt in (a.format, b.format):
+        result = fmt.contract(a, b, spec)
+        if result is not NotImplemented:
+            how = min(a.format, b.format, key=lambda operand: operand.exact_contract).arithmetic
+            _executed[f"{spec.kind}: {a.format} x {b.format} {how}"] += 1
+            return result
+    result = table_contract(a, b, spec)
+    if result is not NotImplemented:
+        _executed[f"{spec.kind}: {a.format} x {b.format} in integers {TABLE}"] += 1
+        return result
+    _executed[f"{spec.kind}: {EMULATED}"] += 1
+    wide = float_contraction(a.decode().astype(np.float64), b.decode().astype(np.float64), spec)
+    return wide.astype(np.float32)
+
+
+def float_contraction(a: np.ndarray, b: np.ndarray, spec: Spec) -> np.ndarray:
+    """The same contraction on float arrays (float32 by the float kernels, float64 by NumPy).
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray
+        Operands of one dtype, in the order that :class:`Spec` gives.
+    spec : Spec
+        Kind and geometry.
+
+    Returns
+    -------
+    numpy.ndarray
+        Result in the operands' dtype.
+    """
+    if spec.kind == "linear":
+        return a @ b.T
+    if spec.kind == "linear_input_grad":
+        return a @ b
+    if spec.kind == "linear_weight_grad":
+        return a.T @ b
+    geometry = (spec.stride, spec.padding, spec.dilation, spec.groups)
+    if spec.kind == "conv2d":
+        return float_kernels.conv2d(a, b, *geometry)
+    assert spec.size is not None
+    if spec.kind == "conv2d_input_grad":
+        return float_kernels.conv2d_input_grad(a, b, spec.size, *geometry)
+    return float_kernels.conv2d_weight_grad(a, b, spec.size, *geometry)
+
+
+def decoded(operand: QTensor | np.ndarray) -> np.ndarray:
+    """The float32 values of an operand that may be coded."""
+    return operand.decode() if isinstance(operand, QTensor) else operand

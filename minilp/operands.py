@@ -1,0 +1,116 @@
+"""One operand on its way through a training step: through its transforms into codes, and its gradient back."""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minilp.formats import Format, QTensor
+from minilp.formats.rounding import Stream, clock
+from minilp.kernels.layout import from_chwn, to_chwn
+from minilp.roles import LayerRecipe, Role
+
+Observer = Callable[[LayerRecipe, str, np.ndarray, QTensor], None]
+_observers: list[Observer] = []
+
+
+@contextlib.contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Call a function for every operand that is encoded inside a ``with`` block.
+
+    Parameters
+    ----------
+    observer : callable
+        Gets the layer's :class:`~minilp.roles.LayerRecipe`, the role's name, the float32 tensor as the format got it
+        (behind the transforms, in front of clipping) and its :class:`~minilp.formats.QTensor`. It must not change them.
+    """
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+@dataclass
+class Operand:
+    """One operand on its way through a step: codes (or the float array), and what its backward rules need."""
+
+    value: QTensor | np.ndarray
+    role: Role | None
+    steps: list[tuple[Any, Any]]  # (transform, what its backward needs), in forward order
+    raw: np.ndarray | None  # the float tensor, kept only for a format with a straight-through rule of its own
+
+    def backward(self, grad: np.ndarray, prefix: str) -> tuple[np.ndarray, dict[str, float]]:
+        """Through the straight-through rule and the transforms, last first; gradients of learned values by name."""
+        learned: dict[str, float] = {}
+        if self.raw is not None and self.role is not None:
+            grad = self.role.format.ste(self.raw, grad)
+        for step, saved in reversed(self.steps):
+            grad, gradients = step.backward(grad, saved)
+            learned.update({f"{prefix}_{step.name}_{key}": value for key, value in gradients.items()})
+        return grad, learned
+
+
+def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned: dict[str, np.ndarray]) -> Operand:
+    """Bring a tensor through the transforms of its role into codes.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        float32 activation, weight, error or weight gradient, any strides.
+    role_name : str
+        ``"act"``, ``"weight"``, ``"error"`` or ``"wgrad"``.
+    layer : LayerRecipe
+        Whose role it is; names the tensor in errors and picks its rounding stream.
+    call : int
+        How often the layer was called before in this step.
+    learned : dict
+        Values of the transforms' parameters by name, such as ``act_prc_gamma``.
+
+    Returns
+    -------
+    Operand
+        Codes, or ``x`` in the kernels' memory order where the role is float32.
+
+    Raises
+    ------
+    ValueError
+        If the format or a transform refuses ``x``; the message names role and layer.
+    """
+    role: Role | None = getattr(layer.roles, role_name)
+    if x.ndim == 4 and role_name in ("act", "error"):
+        x = from_chwn(to_chwn(x))  # codes take the memory order of x, and the kernels read this one
+    if role is None:
+        return Operand(x, None, [], None)
+    raw = x if type(role.format).ste is not Format.ste else None
+    stream = None
+    if role.rounding == "stochastic":
+        seed, when, microbatch = clock()
+        stream = Stream(seed, when, microbatch, layer.index, call, role_name)
+    try:
+        limit, steps = None, []
+        for step in role.before:
+            values = {key: float(learned[f"{role_name}_{step.name}_{key}"]) for key in step.parameters()}
+            x, threshold, saved = step.forward(x, values)
+            steps.append((step, saved))
+            limit = threshold if threshold is not None else limit
+        coded = _encode_clipped(x, role, stream, limit)
+        for observer in _observers:
+            observer(layer, role_name, x, coded)
+    except ValueError as error:
+        raise ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}") from error
+    return Operand(coded, role, steps, raw)
+
+
+def _encode_clipped(x: np.ndarray, role: Role, stream: Stream | None, limit: float | None) -> QTensor:
+    """Encode with every magnitude above ``limit`` saturated: by the scale where the format can, else by clipping."""
+    if limit is None:
+        return role.format.encode(x, keep=role.keep, stream=stream)
+    if not role.keep:
+        scales = role.format.scales_for(np.full((1,) * x.ndim, limit, np.float32))
+        if scales is not NotImplemented:
+            return role.format.encode(x, stream=stream, scales=scales)
+    return role.format.encode(np.clip(x, -limit, limit), keep=role.keep, stream=stream)
