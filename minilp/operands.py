@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from minilp.formats import Format, QTensor
+from minilp.formats import QTensor
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.roles import LayerRecipe, Role
 
-Observer = Callable[[LayerRecipe, str, np.ndarray, QTensor], None]
-_observers: list[Observer] = []
+Observer = Callable[[LayerRecipe, str, np.ndarray, Any], None]
+_observers: list[tuple[Observer, bool]] = []
 
 
 @contextlib.contextmanager
-def observe(observer: Observer) -> Iterator[None]:
+def observe(observer: Observer, floats: bool = False) -> Iterator[None]:
     """Call a function for every operand that is encoded inside a ``with`` block.
 
     Parameters
@@ -26,12 +26,16 @@ def observe(observer: Observer) -> Iterator[None]:
     observer : callable
         Gets the layer's :class:`~minilp.roles.LayerRecipe`, the role's name, the float32 tensor as the format got it
         (behind the transforms, in front of clipping) and its :class:`~minilp.formats.QTensor`. It must not change them.
+    floats : bool
+        Also show the operands of roles that are float32, with None for the QTensor (weight gradients that stay float32
+        and layers without any recipe do not come this way).
     """
-    _observers.append(observer)
+    entry = (observer, floats)
+    _observers.append(entry)
     try:
         yield
     finally:
-        _observers.remove(observer)
+        _observers.remove(entry)
 
 
 @dataclass
@@ -84,8 +88,11 @@ def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned
     if x.ndim == 4 and role_name in ("act", "error"):
         x = from_chwn(to_chwn(x))  # codes take the memory order of x, and the kernels read this one
     if role is None:
+        for observer, floats in _observers:
+            if floats:
+                observer(layer, role_name, x, None)
         return Operand(x, None, [], None)
-    raw = x if type(role.format).ste is not Format.ste else None
+    raw = x if role.format.ste_reads_input else None
     stream = None
     if role.rounding == "stochastic":
         seed, when, microbatch = clock()
@@ -98,7 +105,7 @@ def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned
             steps.append((step, saved))
             limit = threshold if threshold is not None else limit
         coded = _encode_clipped(x, role, stream, limit)
-        for observer in _observers:
+        for observer, _ in _observers:
             observer(layer, role_name, x, coded)
     except ValueError as error:
         raise ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}") from error

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minilp.formats import MLS, Fixed, Minifloat, PoT
-from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role, set_in_roles
+from minilp.formats import MLS, Fixed, Minifloat, PoT, available
+from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role
+from minilp.settings import set_in_formats, set_in_layer
 from minilp.transforms import PRC, WBC
 
 ROLES = ("weight", "act", "error", "wgrad", "update", "state")
@@ -132,8 +133,9 @@ class Recipe:
         ----------
         key : str
             ``ROLE.FIELD`` with a field of the role (``rounding``, ``keep``, ``before``), of its format (``bits``), or
-            ``ROLE.TRANSFORM.FIELD`` (``act.prc.init``); ``ROLE`` alone takes ``none``. A prefix ``first.``, ``last.``
-            or ``PATTERN:`` changes only those layers.
+            ``ROLE.TRANSFORM.FIELD`` (``act.prc.init``); ``ROLE`` alone takes ``none``. ``FORMAT.FIELD``, such as
+            ``mls.group``, sets the field wherever the format plays. A prefix ``first.``, ``last.`` or ``PATTERN:``
+            changes only those layers (``PATTERN:`` with the value ``none``: float32).
         value : object
             A string is read as a Python literal where it is one; ``before`` also takes names joined by ``+``.
 
@@ -151,7 +153,7 @@ class Recipe:
         pattern, colon, rest = key.partition(":")
         if colon:
             changed = dict(self.overrides)
-            changed[pattern] = set_in_roles(changed.get(pattern) or self.roles, rest, value)
+            changed[pattern] = set_in_layer(changed.get(pattern) or self.roles, rest, value)
             return dataclasses.replace(self, overrides=tuple(changed.items()))
         head, _, rest = key.partition(".")
         if head in ("first", "last"):
@@ -159,15 +161,17 @@ class Recipe:
                 return dataclasses.replace(self, **{head: value})
             place = getattr(self, head)
             start = place if isinstance(place, Roles) else self.roles
-            changes: dict[str, Any] = {head: set_in_roles(start, rest, value)}
+            changes: dict[str, Any] = {head: set_in_layer(start, rest, value)}
             return dataclasses.replace(self, **changes)
         if head == "attention" and not rest:
             return dataclasses.replace(self, attention=value)
         if head in ROLES:
             changes = {head: set_in_role(getattr(self, head), head, rest, value)}
             return dataclasses.replace(self, **changes)
+        if head in available():
+            return set_in_formats(self, head, rest, value)
         raise ValueError(f"set: unknown key {key!r}; it starts with one of {', '.join(ROLES)}, first, last, attention, "
-                         f"or a layer pattern and a colon")
+                         f"a format's name such as mls, or a layer pattern and a colon")
 
     def to_config(self) -> dict[str, Any]:
         """The recipe as plain JSON."""

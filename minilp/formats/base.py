@@ -162,6 +162,11 @@ class Format(ABC):
         """Straight-through rule: the gradient of ``x`` from that of its encoded self. Identity by default."""
         return grad
 
+    @property
+    def ste_reads_input(self) -> bool:
+        """Whether :meth:`ste` looks at ``x``, which then waits for the backward pass as floats beside its codes."""
+        return type(self).ste is not Format.ste
+
     def scales_nbits(self, scales: tuple[np.ndarray, ...]) -> int:
         """Bits that a tensor's scales take in storage; ``scale_bits`` each by default."""
         return self.scale_bits * sum(scale.size for scale in scales)

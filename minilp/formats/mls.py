@@ -47,8 +47,12 @@ class MLS(Format):
     underflow : {"gradual", "sudden"}
         Denormals below the smallest normal binade; or, as an ablation, a binade more and then zero, also one bit more.
     least : int
-        Groups of fewer elements fall back to ``"n"`` (1x1 kernels and tokens under ``"nc"``); 1 never falls back, which
-        spends a group scale on every element of such tensors.
+        Groups of fewer elements fall back to ``"n"`` (1x1 kernels and tokens under ``"nc"``). 1 never falls back, which
+        spends a group scale on every element of such tensors: at ``<2,1>`` and ``<8,1>`` 13 bits an element instead of
+        4, all magnitudes one and the same code, and an error no smaller than that of a single group.
+    clamp_grad : bool
+        As an activation, pass only gradients within +-S_t, clamping the rest, as the authors' simulator does. It looks
+        unintended there and hardly ever acts. The float32 tensor then waits for the backward pass beside its codes.
     """
 
     exp: int = 2
@@ -59,10 +63,9 @@ class MLS(Format):
     group: str = "nc"
     underflow: str = "gradual"
     least: int = 4
+    clamp_grad: bool = False
     sums_in_runs: ClassVar[bool] = True
     exact_contract: ClassVar[bool] = False  # exact inside a group; groups are summed in float32
-    scaling: ClassVar[str] = ("float32 per tensor x <group_exp,group_man> per group, rounded up from the group's "
-                              "largest magnitude; groups of fewer than `least` elements fall back to n")
     source: ClassVar[str] = "Zhong et al. 2020 (arXiv 2006.02804), re-implemented under stated assumptions"
 
     def __post_init__(self) -> None:
@@ -71,6 +74,8 @@ class MLS(Format):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
                 raise ValueError(f"MLS: {field} must be an integer from {low} to {high}, got {value!r}")
+        if not isinstance(self.clamp_grad, bool):
+            raise ValueError(f"MLS: clamp_grad must be True or False, got {self.clamp_grad!r}")
         for field, options in (("top", ("saturate", "keep")), ("group", GROUPS), ("underflow", ("gradual", "sudden"))):
             if getattr(self, field) not in options:
                 raise ValueError(f"MLS: {field} must be one of {', '.join(options)}, got {getattr(self, field)!r}")
@@ -79,6 +84,16 @@ class MLS(Format):
                              f"{self.underflow!r} takes {self.bits} bits, expected 2 to 8")
         if self.underflow == "sudden" and not self.exp:
             raise ValueError("MLS: underflow='sudden' needs exponent bits, got exp=0")
+
+    @property
+    def scaling(self) -> str:  # type: ignore[override]
+        """How scales come about, and which tensors fall back to one scale per row."""
+        group = {"nc": "(row, column) pair", "n": "row", "c": "column", "none": "tensor"}[self.group]
+        text = (f"float32 per tensor x <{self.group_exp},{self.group_man}> per {group} ({self.group}), rounded up from "
+                f"the largest magnitude")
+        if self.group in ("none", "n") or self.least == 1:
+            return text
+        return f"{text}; groups of fewer than {self.least} elements (1x1 kernels, tokens) fall back to n"
 
     @property
     def bits(self) -> int:
@@ -157,6 +172,18 @@ class MLS(Format):
         np.copyto(values, self.wide_table()[q.codes.view(np.uint8)])
         values *= unit(q.scales, self.group_man, q.shape) * 2.0**-self.fraction_bits
         return values.astype(np.float32)
+
+    @property
+    def ste_reads_input(self) -> bool:
+        """Only a clamp looks at the tensor."""
+        return self.clamp_grad
+
+    def ste(self, x: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        """Identity, or with ``clamp_grad`` clamped to S_t of ``x`` (that of the whole tensor, whatever is kept)."""
+        if not self.clamp_grad:
+            return grad
+        limit = absmax(x).reshape(()) or np.float32(1)  # S_t of an all-zero tensor is 1
+        return np.clip(grad, -limit, limit)
 
     def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
         """Integer products inside a group, shifts and one add for two group scales, float32 adds between groups.
