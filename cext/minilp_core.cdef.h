@@ -98,10 +98,19 @@ int mlp_table_conv2d_input_grad(const mlp_f32_geometry *g, const int8_t *dy, con
                                 const double *lane_scale, float *out_float, int32_t *out_int);
 int mlp_table_conv2d_weight_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *x, int64_t *dw);
 
-/* minifloat_rows.c: out (rows, columns) = a (rows, depth) times b (depth, columns), exact products, float32 sums in
- * ascending chunks of 32; scratch holds threads * depth * 16 floats. */
-int mlp_minifloat_rows(const float *a, const float *b, int64_t rows, int64_t depth, int64_t columns, float *scratch,
-                       int threads, float *out);
+/* minifloat_*.c: small floats with `man` mantissa bits. Numbers are integers, in steps of the smallest subnormal. With
+ * `exact` sums run in double and must stay below 2^53; else in float, in the written order. A result is (double)sum *
+ * (row_scale[output channel] * lane_scale[image]) rounded to float. `sums` receives, for each run of `run` images (a
+ * multiple of 32), (outputs, channels / groups, kernel) doubles or floats; there no size may be 0. */
+int mlp_minifloat_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                         const int64_t *index_steps, const int32_t *exponent, int man, int emin, int top,
+                         const uint32_t *key, uint64_t offset, uint32_t *largest);
+int mlp_minifloat_conv2d(const mlp_f32_geometry *g, int exact, const int8_t *x, int man_x, const int8_t *w, int man_w,
+                         const double *row_scale, const double *lane_scale, float *out);
+int mlp_minifloat_conv2d_input_grad(const mlp_f32_geometry *g, int exact, const int8_t *dy, int man_dy, const int8_t *w,
+                                    int man_w, const double *row_scale, const double *lane_scale, float *out);
+int mlp_minifloat_conv2d_weight_grad(const mlp_f32_geometry *g, int exact, const int8_t *dy, int man_dy, const int8_t *x,
+                                     int man_x, int64_t run, void *sums);
 
 /* mls_*.c: MLS codes. Integers are table[code & 255]; a group scale is (1 + bit/2) 2^-exponent; sums come out times
  * `scale`. Products inside a group and four bits more must fit 31 bits, exponents 120 in sum. Every size is at least 1. */

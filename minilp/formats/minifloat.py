@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minilp.formats import minifloat_explain
 from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
-from minilp.kernels import minifloat, table
-from minilp.kernels.pot_geometry import geometry
+from minilp.kernels import minifloat, reference_minifloat
 from minilp.kernels.quantise import absmax, kept_axes
 
 
@@ -82,11 +82,8 @@ class Minifloat(Format):
 
     def integers(self) -> np.ndarray:
         """int64 of length 256 by ``code & 255``: the value of each code in steps of the smallest subnormal."""
-        level = np.arange(self.top + 1)
-        octave = np.maximum((level >> self.man) - 1, 0)
-        out = np.zeros(256, np.int64)
-        out[:self.top + 1] = (level - (octave << self.man)) << octave
-        out[:-self.top - 1:-1] = -out[1:self.top + 1]
+        out = reference_minifloat.integers(self.man)
+        out[self.top + 1:256 - self.top] = 0
         return out
 
     @property
@@ -109,16 +106,13 @@ class Minifloat(Format):
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
                scales: tuple[np.ndarray, ...] | None = None) -> QTensor:
         """Levels and the scale's exponent; see :meth:`Format.encode`."""
-        maximum = absmax(x, keep)  # also refuses NaN and infinity
-        scales = self.scales_for(maximum) if scales is None else scales
-        codes = minifloat.encode(np.atleast_1d(x), np.atleast_1d(scales[0]), self.man, self.emin, self.top,
-                                 self.range[1], stream)
-        return QTensor(self, codes.reshape(np.shape(x)) if np.ndim(x) == 0 else codes, scales,
-                       keep=kept_axes(keep, np.ndim(x)))
+        scales = self.scales_for(absmax(x, keep)) if scales is None else scales
+        codes = minifloat.encode(x, scales[0], self.man, self.emin, self.top, stream)
+        return QTensor(self, codes, scales, keep=kept_axes(keep, np.ndim(x)))
 
     def decode(self, q: QTensor) -> np.ndarray:
         """Values times 2^exponent, float32."""
-        return np.ldexp(self._at_scale_one(q.codes, np.float32), q.scales[0] + np.int32(self.step))
+        return np.ldexp(reference_minifloat.values(q.codes, self.man, np.float32), q.scales[0] + np.int32(self.step))
 
     def patterns(self, codes: np.ndarray) -> np.ndarray:
         """The bits as OCP stores them: the sign on top, then exponent and mantissa.
@@ -148,14 +142,16 @@ class Minifloat(Format):
     def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
         """Contract with another Minifloat: exact, or with five exponent bits in float32 and a fixed order.
 
-        Up to four exponent bits on both sides, sums are exact in int64 and rounded once. With five, products are exact
-        and summed in float32 in ascending chunks of 32. Tensor scales stay out of the sum. Formats that both have a
-        :meth:`table` are left to the table kernel.
+        Up to four exponent bits on both sides, sums are exact and rounded once. With five, products are exact and
+        summed in float32, 32 at a time, in the order of :func:`minilp.kernels.minifloat.contract`. Tensor scales stay
+        out of the sum. Formats that both have a :meth:`table` are left to the table kernel.
 
         Raises
         ------
         ValueError
             If a scale varies along an axis that the contraction sums over.
+        OverflowError
+            If a result is beyond the largest float32.
         """
         fa, fb = a.format, b.format
         if not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
@@ -170,24 +166,23 @@ class Minifloat(Format):
         tables = fa.table() is not None and fb.table() is not None
         if not wide and (tables or largest * spec.terms(a.shape, b.shape) >= 2**62):
             return NotImplemented
-        dtype = np.float32 if wide else np.float64
-        x, y = fa._at_scale_one(a.codes, dtype), fb._at_scale_one(b.codes, dtype)
-        linear, size = spec.kind.startswith("linear"), spec.size
-        if linear:
-            x, y, size = x[:, :, None, None], y[:, :, None, None], None if spec.kind == "linear" else (1, 1)
-        g = geometry(spec.kind.replace("linear", "conv2d"), x, y, spec.stride, spec.padding, spec.dilation,
-                     spec.groups, size)
-        top = [int(q.scales[0].max(initial=-126)) for q in (a, b)]
-        exponent = sum(top) + fa.step + fb.step
-        if wide:
-            result = np.ldexp(minifloat.in_chunks(x, y, g), np.int32(exponent))
-        else:
-            result = minifloat.exact(x, y, g, largest, exponent)
-        if a.scales[0].size > 1 or b.scales[0].size > 1:
-            below = [np.ldexp(1.0, np.ravel(q.scales[0]) - e) for q, e in zip((a, b), top, strict=True)]
-            result *= table.product(table.on_result(below[0], below[1], g), g)
-        return result[:, :, 0, 0] if linear else result
+        return minifloat.contract(
+            spec.kind, a.codes, b.codes, man_a=fa.man, man_b=fb.man, largest=largest, exact=not wide,
+            scale_a=fa.unit(a).reshape(-1), scale_b=fb.unit(b).reshape(-1), stride=spec.stride, padding=spec.padding,
+            dilation=spec.dilation, groups=spec.groups, size=spec.size)
 
-    def _at_scale_one(self, codes: np.ndarray, dtype: Any) -> np.ndarray:
-        """Values in steps of the smallest subnormal, in the codes' memory order."""
-        return self.integers().astype(dtype)[codes.view(np.uint8)]
+    def cost(self, other: Format) -> dict[str, int]:
+        """One product of small floats and one addition: float32 with five exponent bits, else of integers.
+
+        The integer accumulator holds products in steps of both smallest subnormals; it counts as 64 bits wide where one
+        product can exceed INT32, as with E4M3. Aligning a product to it is part of its input and is not priced.
+        """
+        if not isinstance(other, Minifloat):
+            return super().cost(other)
+        largest = int(self.integers()[self.top]) * int(other.integers()[other.top])
+        adder = "fp32_add" if 5 in (self.exp, other.exp) else "int32_add" if largest < 2**31 else "int64_add"
+        return {f"fp{max(self.bits, other.bits)}_mul": 1, adder: 1}
+
+    def explain(self, a: float, b: float) -> str:
+        """One MAC, field by field, each operand encoded as a tensor of its own."""
+        return minifloat_explain.explain(self, a, b)

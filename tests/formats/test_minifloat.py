@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from minilp import contract, recipe, use_backend
-from minilp.formats import Minifloat, Spec, Stream
+from minilp import cli, contract, recipe, use_backend
+from minilp.formats import Fixed, Minifloat, Spec, Stream
 from minilp.kernels import backend, calls, set_num_threads, threads
 from minilp.testing import check_format, contractions, exact
 from minilp.training import machine
@@ -143,3 +143,43 @@ def test_convolutions_with_e5m2_are_the_same_bits_in_c_and_numpy(isa):
             want = exact.contraction(a.decode(), b.decode(), spec)
             bound = exact.contraction(np.abs(a.decode()), np.abs(b.decode()), spec) * (60 * 2.0**-24)
             assert (np.abs(got - want) <= bound).all()
+
+
+@pytest.mark.parametrize(("a", "b", "names"), [
+    ((4, 3), (4, 3), {"fp8_mul": 1, "int64_add": 1}), ((4, 3), (5, 2), {"fp8_mul": 1, "fp32_add": 1}),
+    ((5, 2), (5, 2), {"fp8_mul": 1, "fp32_add": 1}), ((3, 4), (3, 4), {"fp8_mul": 1, "int32_add": 1}),
+    ((2, 1), (2, 3), {"fp6_mul": 1, "int32_add": 1})])
+def test_cost_names_the_accumulator_that_sums(a, b, names):
+    assert Minifloat(*a).cost(Minifloat(*b)) == Minifloat(*b).cost(Minifloat(*a)) == names
+
+
+def test_cost_with_another_format_is_unknown():
+    with pytest.raises(NotImplementedError, match=r"E4M3 .* Fixed\(bits=8\)"):
+        Minifloat().cost(Fixed(8))
+
+
+def test_explain_of_the_recipe_is_that_of_its_weights(capsys):
+    assert cli.main(["explain", "fp8", "0.3", "-0.7"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "E4M3: value = (-1)^sign * 1.mantissa * 2^(exponent - 7) * 2^scale, subnormals 0.mantissa * 2^-6; 253 values",
+        "a           0.3: sign 0, exponent 1111 (15, normal), mantissa 010, pattern 0x7A, scale 2^-10, decodes to "
+        "0.3125",
+        "b           -0.7: sign 1, exponent 1111 (15, normal), mantissa 011, pattern 0xFB, scale 2^-9, decodes to "
+        "-0.6875",
+        "sign        0 XOR 1 = 1",
+        "significand 10/8 * 11/8 = 110/64   (4 by 4 bits, exact)",
+        "exponent    8 + 8 = 16",
+        "product     -112640, exact",
+        "accumulator 0 - 29527900160 = -29527900160, INT64 in steps of 2^-18; the sum is exact and rounded once",
+        "scale       * 2^(-10 + -9) = 2^-19, once per output",
+        "result      -0.214844   (exact product -0.21)"]
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (3, 4), (2, 1), (4, 3)])
+def test_explain_ends_with_the_product_of_the_decoded_factors(shape):
+    fmt = Minifloat(*shape)
+    for a, b in ((0.3, -0.7), (-1e-3, -5.0), (0.0, 2.0), (3e4, 1.0)):
+        values = [float(fmt.encode(np.array([x], np.float32)).decode()[0]) for x in (a, b)]
+        lines = fmt.explain(a, b).splitlines()
+        assert lines[-1].startswith(f"result      {values[0] * values[1]:g} "), lines
+        assert ("float32" in lines[-3]) == (fmt.exp == 5) and ("zero" in lines[1]) == (a == 0)
