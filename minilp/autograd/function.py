@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -54,7 +54,14 @@ class Function:
     >>> Cube.apply(x).backward()
     >>> x.grad
     array([12.], dtype=float32)
+
+    Attributes
+    ----------
+    takes_codes : bool
+        `forward` gets a parameter that lives as codes as its codes, not decoded.
     """
+
+    takes_codes: ClassVar[bool] = False
 
     @staticmethod
     def forward(ctx: Context, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +135,7 @@ class Function:
         else:
             needs = (False,) * len(args)
         ctx = Context(cls, needs)
-        out = cls.forward(ctx, *[a.data if isinstance(a, kind) else a for a in args], **kwargs)
+        out = cls.forward(ctx, *[cls._raw(a) if isinstance(a, kind) else a for a in args], **kwargs)
         if not isinstance(out, (np.ndarray, np.generic)):
             raise TypeError(f"{cls.__name__}.forward returned a {type(out).__name__}, expected an ndarray")
         result = kind.wrap(np.asarray(out))
@@ -137,7 +144,13 @@ class Function:
                 (a if a.grad_fn is None else a.grad_fn) if need else None for a, need in zip(args, needs, strict=True)
             )
             ctx.inputs = tuple(
-                (a.data.shape, a.data.dtype) if need else None for a, need in zip(args, needs, strict=True)
+                (a.shape, a.dtype) if need else None for a, need in zip(args, needs, strict=True)
             )
             result.mark_computed(ctx)
         return result
+
+    @classmethod
+    def _raw(cls, a: Tensor) -> Any:
+        """What stands for a Tensor in forward: its array, or its codes where both sides know of them."""
+        code = getattr(a, "code", None) if cls.takes_codes else None
+        return a.data if code is None else code

@@ -178,15 +178,15 @@ class Tensor(Operators):
                 "no_grad() or from detached tensors, or does no parameter have requires_grad=True?"
             )
         if grad is None:
-            if self._data.size != 1:
+            if self.data.size != 1:
                 raise RuntimeError(
-                    f"backward() without an argument needs a scalar, this tensor has shape {self._data.shape}; reduce "
+                    f"backward() without an argument needs a scalar, this tensor has shape {self.data.shape}; reduce "
                     "it first (t.sum().backward()) or pass the gradient of each element: t.backward(grad)"
                 )
-            seed = np.ones_like(self._data)
+            seed = np.ones_like(self.data)
         else:
-            seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self._data.dtype)
-            if seed.shape != self._data.shape:
+            seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.data.dtype)
+            if seed.shape != self.data.shape:
                 raise ValueError(f"backward: grad has shape {seed.shape}, expected the tensor's shape {self.shape}")
         run_backward(self, seed, retain_graph)
 
@@ -198,7 +198,7 @@ class Tensor(Operators):
         Tensor
             Same values; gradients stop here.
         """
-        return Tensor.wrap(self._data)
+        return Tensor.wrap(self.data)
 
     # -- NumPy and Python ---------------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Tensor(Operators):
         """
         if self._requires_grad:
             raise RuntimeError("this tensor requires grad and NumPy records nothing: use t.detach().numpy() or t.data")
-        return self._data
+        return self.data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Convert for np.asarray and friends; RuntimeError if the tensor requires grad, as in `numpy`."""
@@ -241,9 +241,9 @@ class Tensor(Operators):
         ValueError
             If the tensor has more or fewer than one element.
         """
-        if self._data.size != 1:
-            raise ValueError(f"item() needs a tensor of one element, this one has shape {self._data.shape}")
-        return self._data.item()
+        if self.data.size != 1:
+            raise ValueError(f"item() needs a tensor of one element, this one has shape {self.data.shape}")
+        return self.data.item()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -252,16 +252,16 @@ class Tensor(Operators):
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self._data.size != 1:
+        if self.data.size != 1:
             raise ValueError(
-                f"the truth value of a tensor of shape {self._data.shape} is ambiguous; use t.data.any() or .all()"
+                f"the truth value of a tensor of shape {self.data.shape} is ambiguous; use t.data.any() or .all()"
             )
-        return bool(self._data.item())
+        return bool(self.data.item())
 
     def __len__(self) -> int:
-        if self._data.ndim == 0:
+        if self.data.ndim == 0:
             raise TypeError("len() of a 0-d tensor")
-        return self._data.shape[0]
+        return self.data.shape[0]
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -271,8 +271,8 @@ class Tensor(Operators):
         )
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix="Tensor(")
-        dtype = "" if self._data.dtype == np.float32 else f", dtype={self._data.dtype}"
+        text = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        dtype = "" if self.data.dtype == np.float32 else f", dtype={self.data.dtype}"
         origin = f", grad_fn={self._grad_fn}" if self._grad_fn else ", requires_grad=True" * self._requires_grad
         return f"{type(self).__name__}({text}{dtype}{origin})"
 

@@ -162,28 +162,33 @@ class Module(Tree):
 
     # Saving
 
-    def state_dict(self, prefix: str = "") -> dict[str, np.ndarray]:
+    def state_dict(self, prefix: str = "", decoded: bool = False) -> dict[str, Any]:
         """A snapshot of all parameters and persistent buffers, under torch's names.
 
         Parameters
         ----------
         prefix : str
             Put in front of every name.
+        decoded : bool
+            Give parameters that live as codes as float32 arrays too, for other libraries. Their scale is lost.
 
         Returns
         -------
-        dict of str to ndarray
+        dict of str to ndarray or QTensor
             Copies, unlike torch's: training on does not change a snapshot. Shared parameters appear under each name.
+            A parameter that lives as codes is a QTensor: codes and scale.
         """
-        return {name: array.copy() for name, array in state.entries(self, prefix)}
+        return state.snapshot(self, prefix, decoded)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.IncompatibleKeys:
         """Copy arrays into this tree, in place; nothing changes if anything does not fit.
 
         Parameters
         ----------
-        state_dict : mapping of str to array_like
-            From :meth:`state_dict`, a checkpoint or torch. Values are cast to the dtype they have here.
+        state_dict : mapping of str to array_like or QTensor
+            From :meth:`state_dict`, a checkpoint or torch. Values are cast to the dtype they have here; a parameter
+            that lives as codes takes codes of its format as they are and encodes anything else. A warning says how
+            many values a fixed scale clamped.
         strict : bool
             Missing and unexpected names are errors.
 

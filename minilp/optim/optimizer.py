@@ -7,6 +7,8 @@ from typing import Any, cast
 import numpy as np
 
 from minilp.autograd import Tensor
+from minilp.autograd.parameter import Parameter
+from minilp.formats.rounding import Stream, clock
 
 
 class Optimizer:
@@ -15,10 +17,15 @@ class Optimizer:
     The default options become one *parameter group* unless ``params`` already is a list of groups; every option of a
     group may differ, e.g. ``SGD([{"params": weights}, {"params": biases, "weight_decay": 0.0}], lr=0.1)``.
 
-    Two attributes of a parameter are honoured whatever the optimizer:
+    Some attributes of a parameter are honoured whatever the optimizer:
 
     * ``weight_decay`` (float or None): replaces the group's weight decay for this parameter;
-    * ``bounds`` ((low, high) or None): the parameter is clamped to this closed interval after its update.
+    * ``bounds`` ((low, high) or None): the parameter is clamped to this closed interval after its update;
+    * ``code`` (a parameter that lives as codes): W <- Q(U(W, gradient)), the update of a decoded copy, encoded again
+      with a scale that follows the tensor's maximum (or stays, where the parameter says so), rounded as its
+      ``rounding`` says; no float copy outlives the step;
+    * ``state_role`` (Role or None): what the optimizer remembers of the parameter is brought to that format's values
+      after every step.
 
     Parameters
     ----------
@@ -49,6 +56,8 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[int, dict[str, Any]] = {}
         self._scratch_memory: dict[tuple[np.dtype, int], np.ndarray] = {}
+        self._clock: tuple[int, int, int] | None = None
+        self._calls = 0
         entries = list(params)
         if not entries:
             raise ValueError("params: got an empty list; was model.parameters() already consumed?")
@@ -129,18 +138,70 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} must define update(p, grad, state, group, weight_decay)")
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, then clamp those with bounds."""
+        """Update every parameter that has a gradient, then clamp those with bounds.
+
+        Raises
+        ------
+        ValueError
+            If an update of a parameter that lives as codes is not finite; the message names it.
+        """
+        now = clock()
+        self._calls = self._calls + 1 if now is self._clock else 0
+        self._clock = now
         index = 0
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
                     own = getattr(param, "weight_decay", None)
                     decay = group.get("weight_decay", 0.0) if own is None else own
-                    self.update(param.data, param.grad, self.state.setdefault(index, {}), group, decay)
-                    bounds = getattr(param, "bounds", None)
-                    if bounds is not None:
-                        np.clip(param.data, bounds[0], bounds[1], out=param.data)
+                    state = self.state.setdefault(index, {})
+                    try:
+                        self._step_one(param, index, state, group, decay)
+                    except ValueError as error:
+                        name = getattr(param, "name", None) or f"number {index}"
+                        raise ValueError(f"update of parameter {name}: {error}") from error
                 index += 1
+
+    def _step_one(self, param: Tensor, index: int, state: dict[str, Any], group: dict[str, Any], decay: float) -> None:
+        bounds, grad = getattr(param, "bounds", None), param.grad
+        assert grad is not None
+        if isinstance(param, Parameter) and param.code is not None:
+            stream = self._stream(index, "update") if param.rounding == "stochastic" else None
+            self.update_codes(param, grad, state, group, decay, stream)
+            if bounds is not None:
+                param.write(np.clip(param.data, *bounds))
+        else:
+            self.update(param.data, grad, state, group, decay)
+            if bounds is not None:
+                np.clip(param.data, bounds[0], bounds[1], out=param.data)
+        role = getattr(param, "state_role", None)
+        if role is not None:
+            arrays = [value for value in state.values() if isinstance(value, np.ndarray)]
+            for number, array in enumerate(arrays):
+                stream = self._stream(index, "state", number) if role.rounding == "stochastic" else None
+                array[...] = role.format.encode(array, stream=stream).decode()
+
+    def _stream(self, index: int, role: str, piece: int = 0) -> Stream:
+        """The rounding stream of one parameter in this step; without a clock, steps are counted."""
+        seed, when, _ = clock()
+        return Stream(seed, when, piece, index, self._calls, role)
+
+    def update_codes(self, param: Parameter, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any],
+                     weight_decay: float, stream: Stream | None) -> None:
+        """Update one parameter that lives as codes; by default a decoded copy is updated and encoded again.
+
+        Parameters
+        ----------
+        param : Parameter
+            With a ``code``; to be changed by ``write`` or by assigning codes.
+        grad, state, group, weight_decay
+            See :meth:`update`.
+        stream : Stream or None
+            Rounds stochastically; None to nearest.
+        """
+        values = param.data.copy(order="K")
+        self.update(values, grad, state, group, weight_decay)
+        param.write(values, stream=stream)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients.
