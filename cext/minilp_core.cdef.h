@@ -88,6 +88,15 @@ int mlp_random_bits(uint32_t *out, int64_t n, const uint32_t *key, uint64_t offs
 int mlp_outside_count(const float *x, int64_t n, float threshold, int64_t *counts);  /* one count per 4096 elements */
 int mlp_outside_list(const float *x, int64_t n, float threshold, const int64_t *counts, int64_t *positions);
 
+/* lns_encode.c, lns_decode.c: logarithmic codes, signed levels up to `top` in `width` (1, 2 or 4) bytes. The tables are
+ * those of kernels/reference_lns.py; `lattice` is gamma but for rule 2. Rules: 0 nearest, 1 linear, 2 exponent. */
+int mlp_lns_encode(const float *x, void *codes, int width, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                   const int64_t *index_steps, const float *maximum, const double *edges, const int64_t *buckets,
+                   const double *values, int log_lattice, int log_gamma, int top, int rule, const uint32_t *key,
+                   uint64_t offset, uint32_t *largest);
+int mlp_lns_decode(const void *codes, float *x, int width, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                   const float *maximum, const double *values, int top);
+
 /* table_*.c: contractions of integers of magnitude at most 127, exact. Sizes as mlp_f32_geometry. A result is
  * (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple of
  * 32. One of the two outputs is NULL. MLP_OVERFLOW: more than 133144 terms in a sum, split the channels. */

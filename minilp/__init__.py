@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from minilp import autograd, bench, contract, data, formats, models, nn, optim, recipe, testing, training
     from minilp.autograd import Tensor, no_grad
     from minilp.contract import rounding_context
-    from minilp.formats import Fixed, Format, PoT, QTensor
+    from minilp.formats import LNS, Fixed, Format, PoT, QTensor
     from minilp.recipe import Recipe, Role, Roles
     from minilp.training import compare, evaluate, load, train
 
 __version__ = "0.1.0"
-__all__ = ["Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend", "bench",
-           "compare", "contract", "data", "evaluate", "formats", "load", "manual_seed", "models", "nn", "no_grad",
-           "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training", "use_backend",
-           "use_isa"]
+__all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
+           "bench", "compare", "contract", "data", "evaluate", "formats", "load", "manual_seed", "models", "nn",
+           "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training",
+           "use_backend", "use_isa"]
 
 _ROOMS = ("autograd", "bench", "contract", "data", "formats", "models", "nn", "optim", "recipe", "testing", "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
-         "Format": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe", "Role": "recipe",
-         "Roles": "recipe", "compare": "training", "evaluate": "training", "load": "training", "train": "training"}
+         "Format": "formats", "LNS": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe",
+         "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "load": "training",
+         "train": "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ class Format(ABC):
         Bits that one scale takes in storage.
     sums_in_runs : bool
         Whether :meth:`contract` copes with a scale that varies along a reduced axis.
-    symmetric, preserves_zero, scales_by_powers_of_two, stochastic, exact_contract : bool
+    symmetric, preserves_zero, scales_by_powers_of_two, stochastic, unbiased, exact_contract : bool
         Laws of ``check_format`` that the format keeps; a format that breaks one on purpose says so by False.
     arithmetic : str
         What reports say behind the formats of a contraction that :meth:`contract` computed.
@@ -49,6 +49,7 @@ class Format(ABC):
     preserves_zero: ClassVar[bool] = True
     scales_by_powers_of_two: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
+    unbiased: ClassVar[bool] = True
     exact_contract: ClassVar[bool] = True
     arithmetic: ClassVar[str] = "in integers"
     scaling: ClassVar[str] = ""
@@ -202,6 +203,11 @@ class Format(ABC):
         """Every canonical code, ascending: by default all integers of magnitude at most 2^(bits - 1) - 1."""
         top = 2 ** (self.bits - 1) - 1
         return np.arange(-top, top + 1).astype(np.int8 if self.bits <= 8 else np.int16)
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of one packed code: ``bits``, unless the format keeps something beside them (a flag for zero)."""
+        return self.bits
 
     @property
     def levels(self) -> int:

@@ -63,13 +63,13 @@ class QTensor:
 
     @property
     def nbytes_payload(self) -> int:
-        """Bytes of the packed codes: ceil(bits * size / 8)."""
-        return packed_size(self.size, self.format.bits)
+        """Bytes of the packed codes: ceil(stored_bits * size / 8)."""
+        return packed_size(self.size, self.format.stored_bits)
 
     @property
     def nbits(self) -> int:
         """Bits of all codes and all scales."""
-        return self.format.bits * self.size + self.format.scales_nbits(self.scales)
+        return self.format.stored_bits * self.size + self.format.scales_nbits(self.scales)
 
     def transpose(self, *axes: int) -> QTensor:
         """The same tensor with its axes permuted (reversed without arguments); codes are a view.
@@ -113,9 +113,9 @@ class QTensor:
         Raises
         ------
         ValueError
-            If a code does not fit the format's bits.
+            If a code does not fit the format's stored bits.
         """
-        return pack_bits(self.codes, self.format.bits)
+        return pack_bits(self.codes, self.format.stored_bits)
 
     @staticmethod
     def unpack(packed: np.ndarray, format: Format, scales: tuple[np.ndarray, ...], shape: tuple[int, ...],
@@ -128,7 +128,7 @@ class QTensor:
             If the number of bytes does not fit the format and shape.
         """
         dtype = format.codes().dtype
-        flat = unpack_bits(packed, format.bits, int(np.prod(shape, dtype=np.int64)), signed=dtype.kind == "i")
+        flat = unpack_bits(packed, format.stored_bits, int(np.prod(shape, dtype=np.int64)), signed=dtype.kind == "i")
         return QTensor(format, flat.astype(dtype).reshape(shape), scales, tuple(shape), keep)
 
     def __repr__(self) -> str:

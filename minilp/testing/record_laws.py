@@ -44,7 +44,7 @@ def _immutable(fmt: Format, rng: np.random.Generator) -> None:
         assert not array.flags.writeable, "an array of the coded tensor is writeable"
 
 
-@law("codes are integers of the tensor's shape and of at most `bits` bits; values are float32")
+@law("codes are integers of the tensor's shape and of at most `stored_bits` bits; values are float32")
 def _coded(fmt: Format, rng: np.random.Generator) -> None:
     for shape in ((), (1,), (7,), (3, 5), (2, 3, 4, 5)):
         x = numbers(rng, *shape)
@@ -59,12 +59,12 @@ def _coded(fmt: Format, rng: np.random.Generator) -> None:
         assert y.dtype == np.float32 and y.shape == shape, f"decode returned {y.dtype} of shape {y.shape}"
 
 
-@law("packed codes take ceil(bits * n / 8) bytes and come back")
+@law("packed codes take ceil(stored_bits * n / 8) bytes and come back")
 def _packed(fmt: Format, rng: np.random.Generator) -> None:
     for n in (0, 1, 7, 8, 9, 255):
         q = fmt.encode(numbers(rng, n))
         packed = q.pack()
-        assert packed.size == packed_size(n, fmt.bits), f"{n} codes packed into {packed.size} bytes"
+        assert packed.size == packed_size(n, fmt.stored_bits), f"{n} codes packed into {packed.size} bytes"
         same(QTensor.unpack(packed, fmt, q.scales, q.shape).codes, q.codes, f"{n} codes after pack and unpack")
     codes = fmt.codes()
     same(QTensor.unpack(QTensor(fmt, codes).pack(), fmt, (), codes.shape).codes, codes, "all codes after pack, unpack")

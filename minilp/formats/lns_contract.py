@@ -1,0 +1,107 @@
+"""What LNS does with coded tensors: contractions on the decoded values or in bins, and coarser lattices by a shift."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minilp.formats.pot import _on_result
+from minilp.formats.qtensor import QTensor
+from minilp.formats.spec import Spec
+from minilp.kernels import float32
+from minilp.kernels.lns import code_dtype
+
+if TYPE_CHECKING:
+    from minilp.formats.lns import LNS
+
+
+def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
+    """Contract two LNS tensors the way the first one's format says.
+
+    Parameters
+    ----------
+    a, b : QTensor
+        In the order that :class:`Spec` gives; both of some LNS.
+    spec : Spec
+        Kind and geometry.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+
+    Raises
+    ------
+    ValueError
+        If a scale varies along an axis that the contraction sums over.
+    """
+    for q, axes, which in zip((a, b), spec.axes, ("first", "second"), strict=True):
+        bad = [axis for axis in axes if q.scales[0].shape[axis] > 1]
+        if bad:
+            raise ValueError(f"{spec.kind}: the scale of the {which} operand varies along its axis {bad[0]}, which "
+                             f"this contraction sums over; LNS needs one scale per sum")
+    if a.format.path == "float":  # type: ignore[attr-defined]
+        return _float32(a.decode(), b.decode(), spec)
+    from minilp.kernels.lns_bins import lns_contract  # the bins' tables are built on import
+    fa: LNS = a.format  # type: ignore[assignment]
+    fb: LNS = b.format  # type: ignore[assignment]
+    return lns_contract(spec.kind, a.codes, b.codes, gamma_a=fa.gamma, gamma_b=fb.gamma, scale=_scale(a, b, spec),
+                        lut=fa.lut, accumulator=fa.accumulator, stride=spec.stride, padding=spec.padding,
+                        dilation=spec.dilation, groups=spec.groups, size=spec.size)
+
+
+def _float32(a: np.ndarray, b: np.ndarray, spec: Spec) -> np.ndarray:
+    """The contraction on decoded values, by the float32 kernels."""
+    if spec.kind == "linear":
+        return a @ b.T
+    if spec.kind == "linear_input_grad":
+        return a @ b
+    if spec.kind == "linear_weight_grad":
+        return a.T @ b
+    geometry = (spec.stride, spec.padding, spec.dilation, spec.groups)
+    if spec.kind == "conv2d":
+        return float32.conv2d(a, b, *geometry)
+    assert spec.size is not None
+    if spec.kind == "conv2d_input_grad":
+        return float32.conv2d_input_grad(a, b, spec.size, *geometry)
+    return float32.conv2d_weight_grad(a, b, spec.size, *geometry)
+
+
+def _scale(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
+    """The product of both smallest levels, which sums of 2^(e / gamma) are times: float64, broadcasts to the result."""
+    shape = (a.shape[spec.kept[0]], b.shape[spec.kept[1]], *(1 for _ in a.shape[2:]))
+    if spec.kind == "conv2d_weight_grad":
+        shape = (shape[0], shape[1] // spec.groups, 1, 1)
+    both = []
+    for position, q in enumerate((a, b)):
+        fmt: LNS = q.format  # type: ignore[assignment]
+        lowest = q.scales[0].astype(np.float64).reshape(-1) * 2.0**-fmt.octaves
+        both.append(lowest if lowest.size == 1 else _on_result(lowest, position, spec, shape))
+    return both[0] * both[1]
+
+
+def narrow(q: QTensor, target: LNS, keep: tuple[int, ...]) -> QTensor:
+    """See :meth:`minilp.formats.LNS.narrow`."""
+    from minilp.formats.lns import LNS
+    fine = q.format
+    if not (isinstance(fine, LNS) and isinstance(target, LNS)):
+        raise TypeError(f"narrow: expected a tensor of some LNS and an LNS to round it to, got {fine} and {target}")
+    if target.gamma > fine.gamma:
+        raise ValueError(f"narrow: target must have at most {fine.gamma} levels an octave, as {fine} has; got {target}")
+    shift = (fine.gamma // target.gamma).bit_length() - 1
+    wide = q.codes.astype(np.int32)
+    level = np.abs(wide)
+    scales, kept, highest = q.scales, q.keep, np.int32(fine.top)
+    if keep:
+        kept = tuple(sorted({*q.keep, *keep}))
+        highest = level.max(axis=tuple(axis for axis in range(q.ndim) if axis not in kept), keepdims=True, initial=0)
+        highest[highest == 0] = fine.top
+        scales = (fine.decode(QTensor(fine, highest.astype(q.codes.dtype),
+                                      (np.broadcast_to(q.scales[0], highest.shape),))),)
+    distance = highest - level
+    distance += (1 << shift) >> 1
+    distance >>= shift
+    np.subtract(target.top, distance, out=level, where=level != 0)
+    np.maximum(level, 1, out=level, where=wide != 0)
+    np.negative(level, out=level, where=wide < 0)
+    return QTensor(target, level.astype(code_dtype(target.top)), scales, keep=kept)
