@@ -147,3 +147,37 @@ typedef struct {
     int64_t batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
 } mlp_mls_wgrad;
 int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);
+
+/* lns_bins_*.c: logarithmic codes, 0 or sign * (e + 1) with an exponent e in steps of 2^(1 / gamma); gamma a power of
+ * two. A result is the sum over the `lut` bins (a power of two up to gamma) of constants[i] * (double)bin[i]. With lut <
+ * gamma a bin joins gamma / lut remainders and counts in units of 1 / gamma. out_float receives it times `scale`,
+ * rounded; one output is not NULL. The wrapper proves that no int64 bin overflows. */
+typedef struct {
+    const int16_t *x, *w;              /* (depth, lanes) and (rows, depth), exponents at most top_x and top_w */
+    const double *constants;
+    double scale;
+    float *out_float;                  /* (rows, lanes) */
+    double *out_double;
+    int64_t *out_bins;                 /* (gamma, rows, lanes), one bin per remainder whatever lut is */
+    int gamma, lut, top_x, top_w;
+    int64_t rows, depth, lanes;        /* at least 1 */
+} mlp_lns_planes;
+int mlp_lns_planes_contract(const mlp_lns_planes *g);   /* MLP_UNSUPPORTED: gamma > 16, or x has over 23 octaves */
+typedef struct {
+    const int32_t *a, *b;              /* (rows_a, depth) and (rows_b, depth); the result is (rows_a, rows_b) */
+    const double *constants;
+    double scale;
+    float *out_float;
+    double *out_double;
+    int gamma, lut;
+    int64_t sums, rows_a, rows_b, depth;   /* sums: 0 for int64 bins, else count per exponent sum 0 .. sums - 1 */
+} mlp_lns_rows;
+int mlp_lns_rows_contract(const mlp_lns_rows *g);
+typedef struct {
+    const int32_t *a, *b;
+    const int64_t *constants;          /* integers */
+    int64_t *out;
+    int gamma, lut, bits, shift, vector;   /* accumulator width; right shift of each sum of `vector` products */
+    int64_t rows_a, rows_b, depth;
+} mlp_lns_narrow;
+int mlp_lns_narrow_contract(const mlp_lns_narrow *g, int64_t *overflows);   /* adds the saturations to *overflows */
