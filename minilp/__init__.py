@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from minilp.contract import rounding_context
     from minilp.formats import LNS, Fixed, Format, PoT, QTensor
     from minilp.recipe import Recipe, Role, Roles
-    from minilp.training import compare, evaluate, load, train
+    from minilp.training import compare, evaluate, inspect, load, train
 
 __version__ = "0.1.0"
 __all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
-           "bench", "compare", "contract", "data", "evaluate", "formats", "load", "manual_seed", "models", "nn",
-           "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training",
+           "bench", "compare", "contract", "data", "evaluate", "formats", "inspect", "load", "manual_seed", "models",
+           "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training",
            "use_backend", "use_isa"]
 
 _ROOMS = ("autograd", "bench", "contract", "data", "formats", "models", "nn", "optim", "recipe", "testing", "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
          "Format": "formats", "LNS": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe",
-         "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "load": "training",
-         "train": "training"}
+         "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "inspect": "training",
+         "load": "training", "train": "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
 WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
 ROOT = "folder of the data sets (default $MINILP_DATA, else ~/.cache/minilp)"
 THREADS = "threads of the C kernels; changes no number"
+NO_PLOT = "no plot: matplotlib is not installed (pip install 'minilp[plot]')"
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -50,7 +51,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     found = training.compare(args.paths, plot=args.plot)
     print(found)
-    print(f"plot: {found.plot}" if found.plot else "no plot: matplotlib is not installed (pip install 'minilp[plot]')")
+    print(f"plot: {found.plot}" if found.plot else NO_PLOT)
     return 0
 
 
@@ -60,7 +61,23 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _formats(args: argparse.Namespace) -> int:
-    print(report.formats())
+    if args.model is None:
+        print(report.formats())
+    else:
+        print(training.inspect_recipe(args.model, args.recipe, args.set, batch_size=args.batch_size).groupings())
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    if args.threads is not None:
+        minilp.set_num_threads(args.threads)
+    found = training.inspect(args.path, recipe=args.recipe, settings=args.set, batches=args.batches, layer=args.layer,
+                             root=args.root)
+    print(f"{found}\n\n{found.histograms()}")
+    if args.json:
+        pathlib.Path(args.json).write_text(found.to_json())
+    if args.plot:
+        print(f"plot: {args.plot}" if found.plot(args.plot) else NO_PLOT)
     return 0
 
 
@@ -119,7 +136,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("a", type=REAL, help="first factor")
     sub.add_argument("b", type=REAL, help="second factor")
 
-    command("formats", _formats, "Every format: bits, levels, range, scale, source.")
+    _add_inspect(command("inspect", _inspect, "What a run's recipe does to its own numbers, per layer and role: "
+                         "relative error (ARE), zeros, saturation, groups, histograms. Writes only what is asked for."))
+
+    sub = command("formats", _formats, "Every format: bits, levels, range, scale, source; or with --model, what shares "
+                  "a scale in each of its layers, and what scales cost.")
+    sub.add_argument("--model", choices=models.available(), metavar="NAME", help="such as resnet20")
+    sub.add_argument("--recipe", default="mls", metavar="NAME", help="whose formats code the model (default mls)")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe, as for train")
+    sub.add_argument("--batch-size", type=WHOLE, default=8, metavar="N", help="random images of 32 x 32 (default 8)")
 
     sub = command("data", _data, "Describe a data set; a missing cifar10 is downloaded (resumable) and checked.")
     sub.add_argument("name", metavar="NAME", help="cifar10, shapes10, or the path of a folder or .npz file")
@@ -140,12 +165,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_inspect(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("path", metavar="RUN", help="a run directory, such as runs/NAME")
+    sub.add_argument("--recipe", metavar="NAME", help="what would another recipe's formats do to the same tensors?")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change that recipe, by default the run's own, such as mls.group=n; may be repeated")
+    sub.add_argument("--batches", type=WHOLE, default=1, metavar="N", help="training batches to measure (default 1)")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="only these layers, such as 'layer1.*'")
+    sub.add_argument("--json", metavar="FILE", help="write all of it here too")
+    sub.add_argument("--plot", metavar="FILE", help="draw the histograms (PNG)")
+    sub.add_argument("--root", metavar="DIR", help="folder of the data sets, if not the one of the training")
+    sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
+
+
 def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz file")
     sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ...")
     sub.add_argument("--recipe", metavar="NAME", help="potq (default), fp32, mls, fp8 or int8")
     sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
     sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
+                     "lns-madam)")
     sub.add_argument("--lr", type=REAL, metavar="X", help="learning rate (the peak of a one-cycle schedule)")
     sub.add_argument("--momentum", type=REAL, metavar="X", help="of SGD, Nesterov's (default 0.9)")
     sub.add_argument("--weight-decay", type=REAL, metavar="X", help="of SGD (default 5e-4)")
@@ -153,7 +192,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change the recipe or the model, such as act.bits=4, error.rounding=stochastic, "
+                     help="change the recipe or the model, such as act.bits=4, mls.group=n, "
                           "model.shortcut=A; may be repeated")
     sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
     sub.add_argument("--root", metavar="DIR", help=ROOT)

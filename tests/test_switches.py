@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minilp import cli, recipe
+from minilp import cli, recipe, report
 from minilp.formats import MLS, Fixed, PoT
 from minilp.recipe import Recipe, Role, Roles
 from minilp.transforms import PRC, WBC
@@ -62,6 +62,15 @@ def test_every_field_of_mls(trained, field, value):
     assert trained(f"mls.{field}={value}") == everywhere
 
 
+@pytest.mark.parametrize(("field", "value"), [("group", "none"), ("group", "c"), ("top", "saturate"), ("exp", 0)])
+def test_the_other_values_of_a_field(field, value):
+    """The word none is a value like the others where a field has it."""
+    start = BASE.set("mls.group", "n").set("mls.top", "keep")
+    for key in (f"mls.{field}", f"act.{field}"):
+        assert getattr(start.set(key, str(value)).act.format, field) == value
+    assert report.find_format(f"mls:{field}={value}") == MLS(**{field: value})
+
+
 @pytest.mark.parametrize(("setting", "change"), [
     ("weight.rounding=stochastic", {"weight": Role(MLS(), rounding="stochastic")}),
     ("act.rounding=stochastic", {"act": Role(MLS(), rounding="stochastic")}),
@@ -102,13 +111,6 @@ def test_a_format_is_changed_in_every_place_and_no_other_format(trained):
     assert dict(changed.overrides)["conv2"].error == Role(MLS(2, 2, group="n"), rounding="stochastic")
     assert start.set("fixed.bits", 6).wgrad == Role(Fixed(6))
     assert trained("act.prc.init=0.9", "pot.bits=6", name="potq") == recipe.potq(6).set("act.prc.init", 0.9)
-
-
-def test_update_and_state_are_refused_by_name(data_file, tmp_path, capsys):
-    for role in ("update", "state"):
-        code = cli.main(["train", "--data", data_file, "--recipe", "mls", "--out", str(tmp_path / role),
-                         "--set", f"{role}.format=mls"])
-        assert code == 2 and f"{role}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("key", "words"), [

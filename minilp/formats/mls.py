@@ -69,6 +69,8 @@ class MLS(Format):
     source: ClassVar[str] = "Zhong et al. 2020 (arXiv 2006.02804), re-implemented under stated assumptions"
 
     def __post_init__(self) -> None:
+        if self.group is None:  # what a command line makes of the word none
+            object.__setattr__(self, "group", "none")
         for field, low, high in (("exp", 0, 3), ("man", 0, 7), ("group_exp", 1, 8), ("group_man", 0, 1),
                                  ("least", 1, 2**31)):
             value = getattr(self, field)

@@ -57,7 +57,7 @@ def evaluate(path: str | os.PathLike[str], root: str | os.PathLike[str] | None =
     ValueError
         If there is no run with a checkpoint, or it is damaged.
     """
-    model, run, meta = _restore(path)
+    model, run, meta = restore(path)
     config = TrainConfig.load(run.file(rundir.CONFIG))
     _, test = data_sets.load(config.data, root or config.root)
     if list(test.classes) != meta["classes"]:
@@ -87,11 +87,17 @@ def load(path: str | os.PathLike[str]) -> Module:
     ValueError
         If there is no run with a checkpoint, or it is damaged.
     """
-    return _restore(path)[0]
+    return restore(path)[0]
 
 
-def _restore(path: str | os.PathLike[str]) -> tuple[Module, RunDirectory, dict[str, Any]]:
-    """The model of a run's checkpoint, the run, and the checkpoint's JSON."""
+def restore(path: str | os.PathLike[str]) -> tuple[Module, RunDirectory, dict[str, Any]]:
+    """The model of a run's checkpoint in evaluation mode, the run, and the checkpoint's JSON.
+
+    Raises
+    ------
+    ValueError
+        If there is no run with a checkpoint, or it is damaged.
+    """
     run = RunDirectory(path)
     if not run.started:
         raise ValueError(f"run: {run.path} is no run directory (no {rundir.CONFIG})")
