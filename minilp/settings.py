@@ -9,6 +9,7 @@ from minilp.formats import Format, available
 from minilp.roles import Role, Roles, set_in_roles
 
 Record = TypeVar("Record")  # a Recipe or a Roles
+STORED = ("update", "state")
 
 
 def set_in_layer(roles: Roles, path: str, value: Any) -> Roles | None:
@@ -43,7 +44,8 @@ def set_in_formats(record: Record, name: str, field: str, value: Any) -> Record:
     Parameters
     ----------
     record : Recipe or Roles
-        Where to look: in every role, and in a recipe's ``first``, ``last`` and ``overrides`` too.
+        Where to look: in every role of the contractions, and in a recipe's ``first``, ``last`` and ``overrides`` too;
+        not in ``update`` and ``state``, whose numbers are stored and much finer.
     name : str
         Registered name of a format, such as ``mls``.
     field : str
@@ -79,7 +81,8 @@ def _formats(value: Any) -> Iterator[Format]:
             yield from _formats(item)
     elif dataclasses.is_dataclass(value):
         for entry in dataclasses.fields(value):
-            yield from _formats(getattr(value, entry.name))
+            if entry.name not in STORED:
+                yield from _formats(getattr(value, entry.name))
 
 
 def _changed(value: Any, name: str, change: dict[str, Any]) -> Any:
@@ -91,5 +94,5 @@ def _changed(value: Any, name: str, change: dict[str, Any]) -> Any:
         return tuple(_changed(item, name, change) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(value, **{entry.name: _changed(getattr(value, entry.name), name, change)
-                                             for entry in dataclasses.fields(value)})
+                                             for entry in dataclasses.fields(value) if entry.name not in STORED})
     return value
