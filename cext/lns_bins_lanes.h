@@ -52,12 +52,15 @@ typedef int32_t VECTOR __attribute__((vector_size(VECTOR_BYTES)));
     enum { NAME(lanes, G) = JOBS(G) * VECTOR_BYTES / 4 };                                                              \
     TARGET static void NAME(shift_expand, G)(const int16_t *codes, int64_t valid, int32_t *out)                        \
     {                                                                                                                  \
-        int32_t code[NAME(lanes, G)], level[NAME(lanes, G)], value[NAME(lanes, G)];                                    \
-        for (int64_t i = 0; i < NAME(lanes, G); i++)                                                                   \
-            code[i] = i < valid ? codes[i] : 0;                                                                        \
+        int16_t copy[NAME(lanes, G)] = {0};                                                                            \
+        int32_t level[NAME(lanes, G)], value[NAME(lanes, G)];                                                          \
+        if (valid == NAME(lanes, G))                                                                                   \
+            memcpy(copy, codes, sizeof copy);                                                                          \
+        else                                                                                                           \
+            memcpy(copy, codes, (size_t)valid * sizeof *codes);                                                        \
         for (int i = 0; i < NAME(lanes, G); i++) {                                                                     \
-            int32_t sign = code[i] >> 31, e = ((code[i] ^ sign) - sign) - 1;                                           \
-            level[i] = code[i] ? e & ((G) - 1) : -1;                                                                   \
+            int32_t code = copy[i], sign = code >> 31, e = ((code ^ sign) - sign) - 1;                                 \
+            level[i] = code ? e & ((G) - 1) : -1;                                                                      \
             int32_t power = (int32_t)1 << (((uint32_t)e / (G)) & 31);                                                  \
             value[i] = (power ^ sign) - sign;                                                                          \
         }                                                                                                              \

@@ -37,6 +37,19 @@ static int plan_lists(plan *p)
     return 1;
 }
 
+/* The codes of one block in the lanes from l on, as planes. `codes` is room for a block of them. */
+static void fill_tile(const plan *p, int64_t first, int64_t depth, int64_t l, int64_t valid, int16_t *codes, int32_t *tile)
+{
+    const mlp_lns_planes *g = p->g;
+    int64_t lanes = p->lanes->lanes;
+    for (int64_t i = 0; g->turned && i < valid; i++)
+        for (int64_t k = 0; k < depth; k++)
+            codes[k * lanes + i] = g->x[(l + i) * g->depth + first + k];
+    for (int64_t k = 0; k < depth; k++)
+        p->lanes->expand(g->turned ? codes + k * lanes : g->x + (first + k) * g->lanes + l, valid,
+                         tile + k * g->gamma * lanes);
+}
+
 /* What the caller wants of the finished bins of one row, lanes from l on. */
 static void store(const plan *p, const int64_t *bins, int64_t row, int64_t l, int64_t valid, double *values)
 {
@@ -61,8 +74,8 @@ static int run(const plan *p)
     const mlp_lns_planes *g = p->g;
     int64_t lanes = p->lanes->lanes, groups = mlp_ceil_div(g->lanes, lanes), wide = g->gamma * lanes;
     int64_t shares = mlp_min(g->rows, mlp_ceil_div(4 * mlp_threads(), groups)), share = mlp_ceil_div(g->rows, shares);
-    int64_t parts[] = {p->block * wide * 4, wide * 4, share * wide * 8, lanes * 8}, size = 0;
-    for (int i = 0; i < 4; i++)
+    int64_t parts[] = {p->block * wide * 4, wide * 4, share * wide * 8, lanes * 8, p->block * lanes * 2}, size = 0;
+    for (int i = 0; i < 5; i++)
         size += parts[i] = mlp_ceil_div(parts[i], 64) * 64;
     int no_memory = 0;
     MLP_PRAGMA(omp parallel reduction(| : no_memory) num_threads(mlp_threads()))
@@ -72,6 +85,7 @@ static int run(const plan *p)
         int32_t *sums = (int32_t *)(tile + parts[0]);
         int64_t *bins = (int64_t *)(tile + parts[0] + parts[1]);
         double *values = (double *)(tile + parts[0] + parts[1] + parts[2]);
+        int16_t *codes = (int16_t *)(tile + parts[0] + parts[1] + parts[2] + parts[3]);
         MLP_PRAGMA(omp for schedule(dynamic))
         for (int64_t t = 0; t < groups * shares; t++) {
             int64_t l = t / shares * lanes, valid = mlp_min(lanes, g->lanes - l);
@@ -81,8 +95,7 @@ static int run(const plan *p)
             memset(bins, 0, (size_t)((to - from) * wide) * sizeof *bins);
             for (int64_t block = 0; block < p->blocks; block++) {
                 int64_t first = block * p->block, depth = mlp_min(p->block, g->depth - first);
-                for (int64_t k = 0; k < depth; k++)
-                    p->lanes->expand(g->x + (first + k) * g->lanes + l, valid, (int32_t *)tile + k * wide);
+                fill_tile(p, first, depth, l, valid, codes, (int32_t *)tile);
                 for (int64_t row = from; row < to; row++) {
                     int64_t list = row * p->blocks + block;
                     const mlp_lns_segment *segment = p->segments + list * p->segment_room;

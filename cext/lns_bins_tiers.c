@@ -1,6 +1,7 @@
 /* The vector loops of lns_bins_lanes.h for every tier, and the choice among them. A walk keeps gamma * JOBS(gamma)
  * vectors of sums: 16 of AVX-512's 32 registers, 8 of the 16 that the others have. */
 #include "lns_bins.h"
+#include <string.h>
 
 #define TIER portable
 #define VECTOR_BYTES 16

@@ -154,6 +154,7 @@ int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);
  * rounded; one output is not NULL. The wrapper proves that no int64 bin overflows. */
 typedef struct {
     const int16_t *x, *w;              /* (depth, lanes) and (rows, depth), exponents at most top_x and top_w */
+    int turned;                        /* x is (lanes, depth) */
     const double *constants;
     double scale;
     float *out_float;                  /* (rows, lanes) */

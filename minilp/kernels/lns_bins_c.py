@@ -41,18 +41,16 @@ def contract(a: Array, b: Array, g: Geometry, plan: Plan) -> Array:
 
     def bins(left: Array, right: Array) -> Array:
         """(columns, K) activations times (K, features) errors, as bins; the wider one lies in the lanes."""
-        total = np.zeros((plan.gamma, left.shape[0], right.shape[1]), np.int64)
-        step = max(1, TERMS // min(total.shape[1:]))
+        wide, tops = [left, right.T], [plan.top_b, plan.top_a]
+        turn = left.shape[0] < right.shape[1]
+        if turn:
+            wide, tops = wide[::-1], tops[::-1]
+        total = np.zeros((plan.gamma, len(wide[1]), len(wide[0])), np.int64)
+        step = max(1, TERMS // max(len(wide[1]), 1))
         for k in range(0, left.shape[1], step):
-            act, error = left[:, k:k + step], right[k:k + step]
-            if total.shape[1] >= total.shape[2]:
-                part = planes(np.ascontiguousarray(act.T), np.ascontiguousarray(error.T), plan.top_b, plan.top_a, plan,
-                              name, bins=True)
-                total += part.swapaxes(1, 2)
-            else:
-                total += planes(np.ascontiguousarray(error), np.ascontiguousarray(act), plan.top_a, plan.top_b, plan,
-                                name, bins=True)
-        return total
+            x, w = (np.ascontiguousarray(m[:, k:k + step]) for m in wide)
+            total += planes(x, w, *tops, plan, name, turned=True)
+        return total if turn else total.swapaxes(1, 2)
 
     parts = []
     for x, y in group_operands(a, b, g):
@@ -65,22 +63,27 @@ def contract(a: Array, b: Array, g: Geometry, plan: Plan) -> Array:
     return join_groups(parts, g)
 
 
-def planes(x: Array, w: Array, top_x: int, top_w: int, plan: Plan, name: str, bins: bool = False) -> Array:
+def planes(x: Array, w: Array, top_x: int, top_w: int, plan: Plan, name: str, turned: bool = False) -> Array:
     """One call of the fast kernel: ``w`` (rows, K) times ``x`` (K, lanes), int16 codes.
+
+    Parameters
+    ----------
+    turned : bool
+        ``x`` is (lanes, K), and the bins are wanted rather than their sums.
 
     Returns
     -------
     np.ndarray
         (rows, lanes) as float32 (with a scale) or float64, or (gamma, rows, lanes) int64 bins.
     """
-    shape = (w.shape[0], x.shape[1])
-    out = {"out_bins": np.empty((plan.gamma, *shape), np.int64)} if bins else _target(shape, plan)
+    shape = (w.shape[0], x.shape[0 if turned else 1])
+    out = {"out_bins": np.empty((plan.gamma, *shape), np.int64)} if turned else _target(shape, plan)
     result = next(iter(out.values()))
-    if 0 in shape or x.shape[0] == 0:
+    if 0 in shape or w.shape[1] == 0:
         result[...] = 0
         return result
-    _call("mlp_lns_planes", name, x=x, w=w, constants=plan.constants, scale=plan.scale or 0.0, **out, gamma=plan.gamma,
-          lut=plan.lut, top_x=top_x, top_w=top_w, rows=shape[0], lanes=shape[1], depth=x.shape[0])
+    _call("mlp_lns_planes", name, x=x, w=w, turned=turned, constants=plan.constants, scale=plan.scale or 0.0, **out, gamma=plan.gamma,
+          lut=plan.lut, top_x=top_x, top_w=top_w, rows=shape[0], lanes=shape[1], depth=w.shape[1])
     return result
 
 
