@@ -3,14 +3,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
+from minilp.formats.spec import Spec
 from minilp.kernels.quantise import absmax, fixed_decode, fixed_encode, kept_axes
+from minilp.kernels.wide import wide_contract
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,16 @@ class Fixed(Format):
 
     The exponent is the smallest that holds the largest magnitude, so nothing saturates unless scales are given.
 
+    Contractions are exact in integers: up to 8 bits through the table kernel, in C; above, with codes of int16, through
+    float64 matrix products of integers, in NumPy. A kept axis must be one that the contraction does not sum over; else
+    it is refused, naming the axis. So weights with a scale per output channel (``keep=(0,)``) work forward, as in
+    evaluation, but not in training: the input gradient sums over the output channels. Activations with a scale per
+    sample work forward, but the weight gradient sums over the samples.
+
     Parameters
     ----------
     bits : int
-        2 to 8.
+        2 to 16.
     """
 
     bits: int = 8
@@ -31,8 +39,8 @@ class Fixed(Format):
     source: ClassVar[str] = "textbook"
 
     def __post_init__(self) -> None:
-        if self.bits not in range(2, 9):
-            raise ValueError(f"Fixed: bits must be 2 to 8, got {self.bits!r}")
+        if self.bits not in range(2, 17):
+            raise ValueError(f"Fixed: bits must be 2 to 16, got {self.bits!r}")
 
     @property
     def top(self) -> int:
@@ -46,8 +54,9 @@ class Fixed(Format):
 
     def scales_for(self, maximum: np.ndarray) -> tuple[np.ndarray, ...]:
         """The smallest power of two that, times the largest code, reaches ``maximum``."""
-        fraction, power = np.frexp(maximum / np.float32(self.top))  # in [2^(power-1), 2^power)
-        power -= fraction == 0.5  # a power of two is its own step
+        # in [2^(power-1), 2^power); float64 tells a number just above top * 2^k from that product
+        fraction, power = np.frexp(np.asarray(maximum, np.float64) / self.top)
+        power = power - (fraction == 0.5)  # a power of two is its own step
         return (np.clip(power, -126, min(126, 129 - self.bits)).astype(np.int32),)
 
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,
@@ -60,8 +69,27 @@ class Fixed(Format):
         """Codes times the step, float32."""
         return fixed_decode(q.codes, q.scales[0])
 
-    def table(self) -> np.ndarray:
-        """Codes are their own values."""
+    def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
+        """Contract with another Fixed where one of the two has more than 8 bits; the table kernel does the rest.
+
+        Raises
+        ------
+        OverflowError
+            If a result is beyond the largest float32.
+        """
+        pair = (a.format, b.format)
+        if not all(isinstance(fmt, Fixed) for fmt in pair) or max(fmt.bits for fmt in pair) <= 8:
+            return NotImplemented
+        if any(q.scales[0].shape[axis] > 1 for q, axes in zip((a, b), spec.axes, strict=True) for axis in axes):
+            return NotImplemented
+        return wide_contract(spec.kind, a.codes, b.codes, bits_a=a.format.bits, bits_b=b.format.bits,
+                             scale_a=np.ravel(self.unit(a)), scale_b=np.ravel(self.unit(b)), stride=spec.stride,
+                             padding=spec.padding, dilation=spec.dilation, groups=spec.groups, size=spec.size)
+
+    def table(self) -> np.ndarray | None:
+        """Codes are their own values; None above 8 bits."""
+        if self.bits > 8:
+            return None
         table = np.zeros(256, np.int8)
         table[self.codes()] = self.codes()  # a negative index counts from the end, which is code & 255
         return table

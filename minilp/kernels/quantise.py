@@ -136,7 +136,7 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     exponent : numpy.ndarray
         int32 of ``x``'s shape with 1 where the scale is shared, in [-126, 126].
     bits : int
-        2 to 8.
+        2 to 16; above 8 in NumPy only.
     stream : Stream or None
         None rounds to nearest even; a stream rounds up with probability equal to the fraction (to 2^-24 of a step).
     name : str
@@ -145,7 +145,7 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     Returns
     -------
     numpy.ndarray
-        int8 in the memory order of ``x``.
+        int8, above 8 bits int16, in the memory order of ``x``.
 
     Raises
     ------
@@ -156,9 +156,9 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     """
     x = require(x, np.float32, "fixed_encode", name)
     exponent = check_scale("fixed_encode", "exponent", exponent, x.shape, -126, 126)
-    if not 2 <= bits <= 8:
-        raise ValueError(f"fixed_encode: bits must be 2 to 8, got {bits}")
-    if active() == "c" and x.size:
+    if not 2 <= bits <= 16:
+        raise ValueError(f"fixed_encode: bits must be 2 to 16, got {bits}")
+    if active() == "c" and x.size and bits <= 8:
         return _encode_c("fixed_encode", x, exponent, bits, stream, name)
     return _by_numpy(reference.fixed_encode, x, exponent, name, bits, stream)
 
@@ -169,7 +169,7 @@ def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     codes : numpy.ndarray
-        int8, any strides.
+        int8 or int16, any strides.
     exponent : numpy.ndarray
         As for :func:`fixed_encode`.
 
@@ -183,9 +183,10 @@ def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     TypeError, ValueError
         For a wrong dtype or shape, or a scale out of range.
     """
-    codes = require(codes, np.int8, "fixed_decode", "codes")
+    wide = getattr(codes, "dtype", None) == np.int16
+    codes = require(codes, np.int16 if wide else np.int8, "fixed_decode", "codes")
     exponent = check_scale("fixed_decode", "exponent", exponent, codes.shape, -126, 126)
-    if active() == "c" and codes.size:
+    if active() == "c" and codes.size and not wide:
         return _decode_c("fixed_decode", codes, exponent, "float[]")
     return _by_numpy(reference.fixed_decode, codes, exponent, "codes")
 

@@ -141,7 +141,10 @@ def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
 
 
 def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any) -> np.ndarray:
-    """Twin of the C kernel: x / 2^exponent to an integer, nearest even or stochastic, saturating at the top code."""
+    """Twin of the C kernel: x / 2^exponent to an integer, nearest even or stochastic, saturating at the top code.
+
+    Above eight bits, where there is no C kernel, codes are int16.
+    """
     top = np.float32(2 ** (bits - 1) - 1)
     scaled = np.abs(x)
     with np.errstate(over="ignore"):  # far beyond the top code; saturates in the next line
@@ -153,7 +156,7 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any) ->
         level = np.floor(scaled)
         draw = (logical_bits(x.shape, stream) >> np.uint32(8)).astype(np.float32)
         level += draw < (scaled - level) * np.float32(2**24)
-    return _in_order_of(x, np.copysign(level, x), np.int8)
+    return _in_order_of(x, np.copysign(level, x), np.int8 if bits <= 8 else np.int16)
 
 
 def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:

@@ -167,8 +167,8 @@ def test_wrapper_rejects_wrong_shape_range_and_options():
         quantise.fixed_decode(np.ones((2, 3), np.int8), scale - np.int32(127))
     with pytest.raises(ValueError, match="bits must be 3 to 6, got 7"):
         quantise.pot_encode(x, scale, 7)
-    with pytest.raises(ValueError, match="bits must be 2 to 8, got 9"):
-        quantise.fixed_encode(x, scale, 9)
+    with pytest.raises(ValueError, match="bits must be 2 to 16, got 17"):
+        quantise.fixed_encode(x, scale, 17)
     with pytest.raises(ValueError, match="threshold must be 'log' or 'linear', got 'log2'"):
         quantise.pot_encode(x, scale, 5, threshold="log2")
     with pytest.raises(ValueError, match="underflow must be 'rounded' or 'half', got 'none'"):
