@@ -122,7 +122,9 @@ int mlp_minifloat_conv2d_weight_grad(const mlp_f32_geometry *g, int exact, const
                                      int man_x, int64_t run, void *sums);
 
 /* mls_*.c: MLS codes. Integers are table[code & 255]; a group scale is (1 + bit/2) 2^-exponent; sums come out times
- * `scale`. Products inside a group and four bits more must fit 31 bits, exponents 120 in sum. Every size is at least 1. */
+ * `scale`. A group is one index of the sum's outermost axis, or with `one` all of it: only the scales at index 0 of that
+ * axis are then read. `wide` is needed where the products inside a group and four bits more do not fit 31 bits, or two
+ * exponents exceed 118 in sum; `product` bounds the product of two integers. Every size is at least 1. */
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
                    const uint32_t *key, uint64_t offset, uint32_t *largest);
@@ -133,8 +135,9 @@ typedef struct {
     const int32_t *exponent_weight, *bit_weight;       /* (out_channels, in_channels) */
     float *out;                                        /* (out_channels, *out_size, batch) */
     double scale;
-    int input_grad;                                    /* `input` is the error, the result the input's gradient */
-    int64_t batch, in_channels, out_channels, in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+    int one, wide, input_grad;                         /* `input` is the error, the result the input's gradient */
+    int64_t product, batch, in_channels, out_channels, in_size[2], out_size[2], kernel[2], stride[2], padding[2],
+            dilation[2];
 } mlp_mls_rows;
 int mlp_mls_rows_contract(const mlp_mls_rows *g);
 typedef struct {
@@ -144,7 +147,8 @@ typedef struct {
     const int32_t *exponent_act, *bit_act;             /* (channels, batch) */
     float *out;                                        /* (features, channels, *kernel) */
     double scale;
-    int64_t batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+    int one, wide;
+    int64_t product, batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
 } mlp_mls_wgrad;
 int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);
 

@@ -1,5 +1,6 @@
 /* The vector loops of the MLS contractions: one body, included once per tier with
- *   VECTOR_BYTES, TIER (portable, ...), TARGET (attributes of a function), MADD(a, b): 16-bit products of pairs, added.
+ *   VECTOR_BYTES, TIER (portable, ...), TARGET (attributes of a function), MADD(a, b): 16-bit products of pairs, added;
+ *   COUNTS: every lane can be shifted by a count of its own.
  * See mls.h. */
 #define LANES ((int64_t)(VECTOR_BYTES / 4))
 #define JOIN_(a, b) a##_##b
@@ -28,11 +29,12 @@ TARGET static void NAME(mlp_mls_expand)(const int8_t *codes, ptrdiff_t step, int
     }
 }
 
-TARGET static void NAME(mlp_mls_pair)(const int16_t *values, int64_t pixels, int64_t every, int64_t distance, void *out)
+TARGET static void NAME(mlp_mls_pair)(const int16_t *values, int64_t pixels, int64_t count, int64_t every,
+                                      int64_t distance, void *out)
 {
     const SHORTS *value = (const SHORTS *)values;
     VECTOR *pairs = out;
-    for (int64_t i = 0; i < pixels; i += every, pairs++) {
+    for (int64_t i = 0; i < count; i += every, pairs++) {
         VECTOR low = __builtin_convertvector(value[i], VECTOR) & 0xFFFF, high = {0};
         if (i + distance < pixels)
             high = __builtin_convertvector(value[i + distance], VECTOR);
@@ -115,21 +117,81 @@ TARGET static void NAME(mlp_mls_mac_wgrad)(const char *error, int64_t error_feat
 #undef BLOCK
 }
 
-/* t = P * (4, 6 or 9) by two shifts and one add, to float32 (nearest even), the power of two by exponent add, one
- * float32 add. No multiply. */
+TARGET static void NAME(mlp_mls_mac_each)(const char *tile, int64_t step, const int32_t *weight, int64_t n,
+                                          void *products)
+{
+    VECTOR *out = products;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = MADD(*(const VECTOR *)(tile + i * step), (VECTOR){0} + weight[i]);
+}
+
+TARGET static void NAME(mlp_mls_widen)(const void *sums, int64_t n, int64_t *totals)
+{
+    const int32_t *sum = sums;
+    for (int64_t i = 0; i < n * LANES; i++)
+        totals[i] += sum[i];
+}
+
+TARGET static void NAME(mlp_mls_reduce)(const void *sums, int64_t n, int64_t *totals)
+{
+    const int32_t *sum = sums;
+    for (int64_t i = 0; i < n; i++, sum += LANES) {
+        int64_t total = 0;
+        for (int j = 0; j < LANES; j++)
+            total += sum[j];
+        totals[i] += total;
+    }
+}
+
+/* P * (4, 6 or 9) by two shifts and one add: (P << 1) + (P << 1), (P << 2) + (P << 1), (P << 3) + P. The masks say which:
+ * none, any, both. Without shifts by a count a lane, masks choose among shifts by constants. */
+#define SIGNIFICAND(p, both, any) (((p) << (1 - (any) - (both))) + ((p) << (1 + (both))))
+#ifdef COUNTS
+#define SIGNIFICAND_LANES SIGNIFICAND
+#else
+#define SIGNIFICAND_LANES(p, both, any) \
+    ((((p) << 2) ^ ((((p) << 2) ^ ((p) << 3)) & (both))) + ((((p) << 1) ^ ((((p) << 1) ^ (p)) & (both))) & (any)))
+#endif
+
+/* The significands by shifts and one add, to float32 (nearest even), the power of two by exponent add, one float32
+ * add. No multiply in any of these. */
 TARGET void NAME(mlp_mls_shift_add)(const void *sums, int64_t n, const void *exponent, const void *both,
                                     const void *any, void *total)
 {
-    const VECTOR *sum = sums, e = *(const VECTOR *)exponent, b = *(const VECTOR *)both, o = *(const VECTOR *)any;
+    const VECTOR *sum = sums, e = *(const VECTOR *)exponent << 23, b = *(const VECTOR *)both, o = *(const VECTOR *)any;
     FLOATS *out = total;
     for (int64_t i = 0; i < n; i++) {
-        VECTOR p = sum[i], four = p << 2;
-        VECTOR first = four ^ ((four ^ (p << 3)) & b);           /* P << 3 for 9, else P << 2 */
-        VECTOR second = ((p << 1) ^ (((p << 1) ^ p) & b)) & o;   /* P for 9, P << 1 for 6, nothing for 4 */
-        VECTOR t = first + second;
+        VECTOR p = sum[i], t = SIGNIFICAND_LANES(p, b, o);
         FLOATS term = __builtin_convertvector(t, FLOATS);
         out[i] += (FLOATS)(((VECTOR)term - e) & (t != 0));
     }
+}
+
+/* The exponent is added in float64, whose range holds every term; the last rounding is exact for normal numbers. */
+TARGET void NAME(mlp_mls_shift_wide)(const int64_t *sums, int64_t n, const int32_t *exponent, const int32_t *both,
+                                     const int32_t *any, float *total)
+{
+    for (int64_t i = 0; i < n; i++, sums += LANES, total += LANES)
+        for (int j = 0; j < LANES; j++) {
+            uint64_t p = (uint64_t)sums[j];
+            int64_t t = (int64_t)SIGNIFICAND(p, both[j], any[j]);
+            union { double value; int64_t bits; } term = {(float)t};
+            term.bits -= t ? (int64_t)exponent[j] << 52 : 0;
+            total[j] += (float)term.value;
+        }
+}
+
+TARGET void NAME(mlp_mls_shift_chain)(const void *products, int64_t n, const void *exponent, const void *bit,
+                                      const int32_t *more, const int32_t *mask, void *total)
+{
+    const VECTOR *product = products, *exponents = exponent, *bits = bit;
+    FLOATS sum = *(FLOATS *)total;
+    for (int64_t i = 0; i < n; i++) {
+        VECTOR p = product[i], b = bits[i], w = (VECTOR){0} + mask[i], t = SIGNIFICAND_LANES(p, b & w, b | w);
+        FLOATS term = __builtin_convertvector(t, FLOATS);
+        sum += (FLOATS)(((VECTOR)term - ((exponents[i] + more[i]) << 23)) & (t != 0));
+    }
+    *(FLOATS *)total = sum;
 }
 
 TARGET static void NAME(mlp_mls_store)(const void *total, int64_t valid, double scale, float *out)
@@ -145,7 +207,8 @@ TARGET static void NAME(mlp_mls_store)(const void *total, int64_t valid, double 
 
 static const mlp_mls_lanes NAME(mlp_mls_lanes) = {
     LANES, VECTOR_BYTES, NAME(mlp_mls_expand), NAME(mlp_mls_pair), NAME(mlp_mls_mac_rows), NAME(mlp_mls_mac_wgrad),
-    NAME(mlp_mls_shift_add), NAME(mlp_mls_store)};
+    NAME(mlp_mls_mac_each), NAME(mlp_mls_widen), NAME(mlp_mls_reduce), NAME(mlp_mls_shift_add),
+    NAME(mlp_mls_shift_wide), NAME(mlp_mls_shift_chain), NAME(mlp_mls_store)};
 
 #undef LANES
 #undef JOIN_
@@ -155,6 +218,9 @@ static const mlp_mls_lanes NAME(mlp_mls_lanes) = {
 #undef FLOATS
 #undef SHORTS
 #undef MLP_UNROLL
+#undef SIGNIFICAND
+#undef SIGNIFICAND_LANES
+#undef COUNTS
 #undef VECTOR_BYTES
 #undef TIER
 #undef TARGET

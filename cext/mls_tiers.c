@@ -17,6 +17,7 @@
 #ifdef MLP_HAVE_AVX2
 #define TIER avx2
 #define VECTOR_BYTES 32
+#define COUNTS
 #define TARGET MLP_TARGET_AVX2
 #define MADD(a, b) ((mlp_mls_vector_avx2)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #pragma GCC push_options
@@ -28,6 +29,7 @@
 #ifdef MLP_HAVE_AVX512
 #define TIER avx512
 #define VECTOR_BYTES 64
+#define COUNTS
 #define TARGET MLP_TARGET_AVX512
 #define MADD(a, b) ((mlp_mls_vector_avx512)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
 #pragma GCC push_options

@@ -13,9 +13,9 @@ from minilp.kernels.reference_mls import result_shape
 C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
-def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, bits: tuple[Array, Array],
-             exponents: tuple[Array, Array], scale: float) -> Array:
-    """One contraction of one group of channels, in runs over its outermost index.
+def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, runs: bool, bits: tuple[Array, Array],
+             exponents: tuple[Array, Array], wide: bool, scale: float) -> Array:
+    """One contraction of one group of channels, in runs over its outermost index or in one.
 
     Parameters
     ----------
@@ -25,8 +25,12 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, bi
         int16 of length 256, the integer of each code.
     g : Geometry
         With ``groups == 1``.
+    runs : bool
+        As for :func:`minilp.kernels.reference_mls.contract`.
     bits, exponents : tuple of np.ndarray
         Group scales ``(1 + bit / 2) * 2^-exponent`` of each operand by its first two logical axes.
+    wide : bool
+        Sums in 64 bits: those of a group, times their significand, may not fit 31, or exponents exceed 118 in sum.
     scale : float
         Multiplies the sums, in float64, before the last rounding.
 
@@ -37,13 +41,21 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, bi
     """
     name = f"mls_{g.kind}[{TIERS[lib().mlp_tier()]}]"
     result = empty(result_shape(g), np.float32)
-    shared = {"out": result, "scale": scale, "batch": g.batch, "kernel": g.kernel, "stride": g.stride,
+    shared = {"out": result, "scale": scale, "one": not runs, "wide": wide,
+              "product": int(table_a.max()) * int(table_b.max()), "kernel": g.kernel, "stride": g.stride,
               "padding": g.padding, "dilation": g.dilation}
     (bit_a, bit_b), (exponent_a, exponent_b) = (tuple(map(_int32, pair)) for pair in (bits, exponents))
-    if g.kind == "conv2d_weight_grad":
+    if g.kind == "conv2d_weight_grad" and g.size == g.kernel == (1, 1) and g.padding == (0, 0):
+        # of a linear layer: the product of error^T and act is a forward one, samples in the place of input channels
+        status = _call("mlp_mls_rows", input=_turned(b[:, 0, 0]), table=table_b,
+                       weight=np.ascontiguousarray(table_a[a[:, 0, 0].view(np.uint8)]), exponent_input=exponent_b,
+                       bit_input=bit_b, exponent_weight=_turned(exponent_a), bit_weight=_turned(bit_a),
+                       batch=g.channels, in_channels=g.batch, out_channels=g.features, in_size=(1, 1),
+                       out_size=(1, 1), **shared)
+    elif g.kind == "conv2d_weight_grad":
         status = _call("mlp_mls_wgrad", error=a, act=b, table_error=table_a, table_act=table_b,
                        exponent_error=_turned(exponent_a), bit_error=_turned(bit_a), exponent_act=_turned(exponent_b),
-                       bit_act=_turned(bit_b), channels=g.channels, features=g.features, size=g.size,
+                       bit_act=_turned(bit_b), batch=g.batch, channels=g.channels, features=g.features, size=g.size,
                        out_size=g.out_size, **shared)
     else:
         forward = g.kind == "conv2d"
@@ -54,8 +66,8 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, bi
         status = _call("mlp_mls_rows", input=a, table=table_a, weight=np.ascontiguousarray(weight),
                        exponent_input=_turned(exponent_a), bit_input=_turned(bit_a),
                        exponent_weight=np.ascontiguousarray(exponent_b), bit_weight=np.ascontiguousarray(bit_b),
-                       input_grad=not forward, in_channels=channels[not forward], out_channels=channels[forward],
-                       in_size=sizes[not forward], out_size=sizes[forward], **shared)
+                       input_grad=not forward, batch=g.batch, in_channels=channels[not forward],
+                       out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward], **shared)
     check(status, name)
     count(name)
     return result
