@@ -5,8 +5,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from minilp.formats import MLS, NotFiniteError, QTensor, Stream
+from minilp import nn, operands, recipe
+from minilp.autograd import Tensor
+from minilp.formats import MLS, NotFiniteError, QTensor, Spec, Stream
 from minilp.formats.mls_scales import group_axes
+from minilp.multiply import float_contraction
+from minilp.roles import LayerRecipe, Roles
 from minilp.testing import check_format
 
 ELEMENTS = [(2, 1), (2, 4), (0, 4), (1, 2)]
@@ -229,7 +233,7 @@ def test_table_holds_the_integers():
 
 
 def test_recipe():
-    from minilp import models, recipe
+    from minilp import models
     found = recipe.get("mls", man=4, top="keep")
     assert found.weight.format == found.act.format == found.error.format == MLS(2, 4, top="keep")
     assert [found.weight.rounding, found.act.rounding, found.error.rounding] == ["nearest", "nearest", "stochastic"]
@@ -239,3 +243,127 @@ def test_recipe():
     coded = {name: layer.q is not None for name, layer in model.named_modules() if hasattr(layer, "set_recipe")}
     assert [name for name, q in coded.items() if not q] == [next(iter(coded)), list(coded)[-1]]
     assert len(coded) == 22 and sum(coded.values()) == 20
+
+
+def test_two_group_scales_multiply_to_one_of_three_significands():
+    x = np.exp2(np.random.default_rng(3).uniform(-12, 0, (8, 9, 2, 2))).astype(np.float32)
+    _, _, m = MLS().encode(x).scales
+    s = 1 + m.reshape(-1) / 2
+    assert set((s[:, None] * s).reshape(-1)) == {1, 1.5, 2.25}
+    assert not MLS(group_man=0).encode(x).scales[2].any()
+
+
+def test_integer_contractions_are_those_of_the_decoded_values():
+    """Forward and both backwards of a layer, to the roundings between groups: the fake-quantised convolution."""
+    rng = np.random.default_rng(4)
+    act, weight, error = (heavy_tailed(rng, *shape) for shape in ((5, 6, 7, 7), (8, 6, 3, 3), (5, 8, 7, 7)))
+    for fmt in (MLS(), MLS(2, 4, top="keep")):
+        x, w, e = fmt.encode(act), fmt.encode(weight), fmt.encode(error, stream=Stream(seed=2))
+        for kind, a, b, size, groups in (("conv2d", x, w, None, 6), ("conv2d_input_grad", e, w, (7, 7), 8),
+                                         ("conv2d_weight_grad", e, x, (3, 3), 5)):
+            spec = Spec(kind, padding=(1, 1), size=size)
+            got = fmt.contract(a, b, spec)
+            left, right = a.decode().astype(float), b.decode().astype(float)
+            want, span = (float_contraction(f(left), f(right), spec) for f in (np.asarray, np.abs))
+            assert (np.abs(got - want) <= (groups + 3) * 2.0**-24 * span).all()
+            assert np.abs(want).max() > 0
+
+
+def heavy_tailed(rng, *shape):
+    """Maps of very different size with a few large numbers in each, as errors have."""
+    x = rng.standard_normal(shape) * np.exp2(rng.normal(0, 1.5, shape) + rng.normal(0, 3, (*shape[:2], 1, 1)))
+    return x.astype(np.float32)
+
+
+def are(fmt, x):
+    return np.abs(x - fmt.encode(x).decode()).sum(dtype=float) / np.abs(x).sum(dtype=float)
+
+
+def test_errors_are_ordered_as_in_the_notes():
+    """Section 7: nc < n, c < none; more exponent bits err less on wide numbers; sudden underflow is much worse."""
+    x = heavy_tailed(np.random.default_rng(5), 16, 16, 8, 8)
+    by_group = {group: are(MLS(2, 4, group=group), x) for group in ("nc", "n", "c", "none")}
+    assert by_group["nc"] < min(by_group["n"], by_group["c"])
+    assert max(by_group["n"], by_group["c"]) < by_group["none"]
+    by_exponent = [are(MLS(exp, 4), x) for exp in (2, 1, 0)]
+    assert by_exponent == sorted(by_exponent) and by_exponent[0] < 0.5 * by_exponent[2]
+    assert are(MLS(2, 4, underflow="sudden"), x) > 1.5 * by_exponent[0]
+
+
+def test_a_scale_for_every_element_is_no_better_than_one_for_all():
+    """Why 1x1 kernels fall back: at <2,1> all magnitudes are one code, for 13 bits an element instead of 4."""
+    x = np.random.default_rng(6).standard_normal((64, 64, 1, 1)).astype(np.float32)
+    q = MLS(least=1).encode(x)
+    assert set(np.abs(q.codes).reshape(-1)) == {MLS().top_code}
+    assert q.nbits == 13 * x.size + 32
+    assert are(MLS(least=1), x) > are(MLS(group="none"), x) > are(MLS(), x)
+    assert MLS().encode(x).nbits == 4 * x.size + 9 * 64 + 32
+
+
+def test_tiny_numbers_keep_their_codes():
+    """Far below the authors' absolute floor of 1e-10 the tensor's own maximum decides; groups have a relative floor."""
+    x = heavy_tailed(np.random.default_rng(7), 4, 5, 3, 3)
+    tiny = x * f32(2.0**-80)
+    for stream in (None, Stream(seed=3)):
+        q, small = MLS().encode(x, stream=stream), MLS().encode(tiny, stream=stream)
+        assert (q.codes == small.codes).all() and (small.decode() == q.decode() * f32(2.0**-80)).all()
+    x[1, 2], x[0, 0] = 0, 1e-44
+    q = MLS().encode(x)
+    assert not q.codes[1, 2].any() and q.scales[1][0, 0, 0, 0] == 126
+    y = q.decode()
+    assert np.isfinite(y).all() and not y[1, 2].any() and np.abs(y[0, 0]).max() <= 2.0**-126 * np.abs(x).max()
+
+
+def test_zeros_contract_to_zeros():
+    """A tensor of zeros, and a group of zeros among others, in all three contractions."""
+    rng = np.random.default_rng(8)
+    x, w, e = (heavy_tailed(rng, *shape) for shape in ((2, 3, 5, 5), (4, 3, 3, 3), (2, 4, 5, 5)))
+    nothing = MLS().encode(np.zeros_like(x))
+    x[:, 1], w[:, 1] = 0, 0
+    x, w, e = MLS().encode(x), MLS().encode(w), MLS().encode(e)
+    assert not MLS().contract(nothing, w, Spec("conv2d")).any()
+    assert not MLS().contract(e, nothing, Spec("conv2d_weight_grad", padding=(1, 1), size=(3, 3))).any()
+    for a, b, spec, zero in ((e, x, Spec("conv2d_weight_grad", padding=(1, 1), size=(3, 3)), True),
+                             (e, w, Spec("conv2d_input_grad", padding=(1, 1), size=(5, 5)), True),
+                             (x, w, Spec("conv2d"), False)):
+        y = MLS().contract(a, b, spec)
+        assert np.isfinite(y).all() and y.any()
+        assert not zero or not y[:, 1].any()
+
+
+def test_one_as_a_code_of_its_own_contracts_under_a_scale_per_sample():
+    """top="keep": the largest code is 1.0; with keep=(0,) each sample is contracted as if alone, bit for bit."""
+    rng = np.random.default_rng(9)
+    x, w = heavy_tailed(rng, 3, 4, 5, 5), MLS(top="keep").encode(heavy_tailed(rng, 6, 4, 3, 3))
+    fmt = MLS(top="keep")
+    both = fmt.contract(fmt.encode(x, keep=(0,)), w, Spec("conv2d"))
+    for i in range(3):
+        assert (both[i] == fmt.contract(fmt.encode(x[i:i + 1]), w, Spec("conv2d"))[0]).all()
+    assert fmt.encode(x).codes.max() == fmt.top_code == MLS().top_code + 1
+
+
+def test_the_gradient_clamp():
+    """clamp_grad bounds the gradient of the activations by S_t, as the authors' code does; off, nothing is kept."""
+    rng = np.random.default_rng(10)
+    x = (rng.standard_normal((2, 3, 5, 5)) / 50).astype(np.float32)
+    grad = rng.standard_normal((2, 4, 3, 3)).astype(np.float32)
+    found = {}
+    for clamp in (False, True):
+        layer = nn.Conv2d(3, 4, 3, bias=False)
+        layer.weight.data[...] = np.linspace(-1, 1, layer.weight.size).reshape(layer.weight.shape)
+        chosen = recipe.get("mls").set("first", "same").set("last", "same").set("act.clamp_grad", str(clamp).lower())
+        chosen.apply(nn.Sequential(layer))
+        inputs = Tensor(x, requires_grad=True)
+        out = layer(inputs)
+        out.backward(grad)
+        found[clamp] = inputs.grad, layer.weight.grad
+    limit = np.abs(x).max()
+    assert np.abs(found[False][0]).max() > 5 * limit
+    assert (found[True][0] == np.clip(found[False][0], -limit, limit)).all()
+    assert (found[True][1] == found[False][1]).all()
+    for clamp in (False, True):
+        q = LayerRecipe(Roles(act=MLS(clamp_grad=clamp)))
+        assert (operands.encode(x, "act", q, 0, {}).raw is not None) == clamp
+    assert MLS(clamp_grad=True).ste(np.zeros_like(x), f32(5, -5, 0.5)).tolist() == [1, -1, 0.5]
+    with pytest.raises(ValueError, match="clamp_grad must be True or False, got 1"):
+        MLS(clamp_grad=1)
