@@ -181,7 +181,7 @@ def _add_inspect(sub: argparse.ArgumentParser) -> None:
 def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz file")
     sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ...")
-    sub.add_argument("--recipe", metavar="NAME", help="potq (default), fp32, mls, fp8 or int8")
+    sub.add_argument("--recipe", metavar="NAME", help=f"potq (default); one of {', '.join(recipe.PRESETS)}")
     sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
     sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
                      "lns-madam)")

@@ -11,9 +11,10 @@ contraction           operands                   gives
 ====================  =========================  ==============
 
 (and the same for ``linear``). Each operand is encoded once and its codes are shared by the contractions that use it;
-what waits for the backward pass is codes, not floats. The room asks the first operand's format to multiply, then the
-second's; if neither has a kernel but both have a table of small integers, the table kernel multiplies those; else it
-multiplies the decoded operands in float64. :func:`executed` says which.
+what waits for the backward pass is codes, not floats. Only a format with blocks along the sum (MX) is encoded once for
+each contraction, from the float tensor, which waits instead. The room asks the first operand's format to multiply, then
+the second's; if neither has a kernel but both have a table of small integers, the table kernel multiplies those; else
+it multiplies the decoded operands in float64. :func:`executed` says which.
 """
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ class Contraction(Function):
         ctx.save_for_backward(act, weight, values)
         ctx.layer, ctx.spec, ctx.call, ctx.clock = layer, spec, call, clock()
         ctx.sizes = x.shape[2:], w.shape[2:]
-        return multiply(act.value, weight.value, spec)
+        return multiply(act.for_contraction(spec, 0), weight.for_contraction(spec, 1), spec)
 
     @staticmethod
     def backward(ctx: Any, grad: np.ndarray) -> tuple[Any, ...]:
@@ -57,15 +58,18 @@ class Contraction(Function):
             error = encode(grad, "error", layer, ctx.call, values)
             dx, dw, learned = None, None, {}
             if ctx.needs_input_grad[0]:
-                dx = multiply(error.value, weight.value, _backward_spec(spec, "input_grad", ctx.sizes[0]))
+                back = _backward_spec(spec, "input_grad", ctx.sizes[0])
+                dx = multiply(error.for_contraction(back, 0), weight.for_contraction(back, 1), back)
                 dx, gradients = act.backward(dx, "act")
                 learned.update(gradients)
             if ctx.needs_input_grad[1]:
-                dw = multiply(error.value, act.value, _backward_spec(spec, "weight_grad", ctx.sizes[1]))
+                back = _backward_spec(spec, "weight_grad", ctx.sizes[1])
+                dw = multiply(error.for_contraction(back, 0), act.for_contraction(back, 1), back)
                 dw, gradients = weight.backward(dw, "weight")
                 learned.update(gradients)
                 if layer.roles.wgrad is not None:
-                    dw = decoded(encode(dw, "wgrad", layer, ctx.call, {}).value)
+                    wgrad = encode(dw, "wgrad", layer, ctx.call, {})
+                    dw = decoded(wgrad.for_contraction(spec, 1))  # blocks, if any, as the weight has them forward
         return dx, dw, *(np.float32(learned[key]).reshape(value.shape) if key in learned else None
                          for key, value in values.items())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.formats import QTensor
+from minilp.formats import QTensor, Spec
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.roles import LayerRecipe, Role
@@ -26,6 +26,7 @@ def observe(observer: Observer, floats: bool = False) -> Iterator[None]:
     observer : callable
         Gets the layer's :class:`~minilp.roles.LayerRecipe`, the role's name, the float32 tensor as the format got it
         (behind the transforms, in front of clipping) and its :class:`~minilp.formats.QTensor`. It must not change them.
+        A format with blocks along the sum encodes an operand, and calls, once for each contraction.
     floats : bool
         Also show the operands of roles that are float32, with None for the QTensor (weight gradients that stay float32
         and layers without any recipe do not come this way).
@@ -40,12 +41,33 @@ def observe(observer: Observer, floats: bool = False) -> Iterator[None]:
 
 @dataclass
 class Operand:
-    """One operand on its way through a step: codes (or the float array), and what its backward rules need."""
+    """One operand on its way through a step: codes (or the float array), and what its backward rules need.
 
-    value: QTensor | np.ndarray
+    Codes of a format with blocks along the sum differ from contraction to contraction. Such an operand holds a way to
+    make them, and with it the float tensor, until the last one.
+    """
+
+    value: QTensor | np.ndarray | Callable[[Spec, int], QTensor]
     role: Role | None
     steps: list[tuple[Any, Any]]  # (transform, what its backward needs), in forward order
     raw: np.ndarray | None  # the float tensor, kept only for a format with a straight-through rule of its own
+
+    def for_contraction(self, spec: Spec, position: int) -> QTensor | np.ndarray:
+        """Codes for one contraction, or the float array where the role is float32.
+
+        Parameters
+        ----------
+        spec : Spec
+            The contraction.
+        position : int
+            0 as its first operand, 1 as its second.
+
+        Raises
+        ------
+        ValueError
+            If a format that encodes here refuses the tensor; the message names role and layer.
+        """
+        return self.value(spec, position) if callable(self.value) else self.value
 
     def backward(self, grad: np.ndarray, prefix: str) -> tuple[np.ndarray, dict[str, float]]:
         """Through the straight-through rule and the transforms, last first; gradients of learned values by name."""
@@ -77,7 +99,8 @@ def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned
     Returns
     -------
     Operand
-        Codes, or ``x`` in the kernels' memory order where the role is float32.
+        Codes, or ``x`` in the kernels' memory order where the role is float32; a format with blocks along the sum
+        encodes later, in :meth:`Operand.for_contraction`.
 
     Raises
     ------
@@ -97,23 +120,41 @@ def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned
     if role.rounding == "stochastic":
         seed, when, microbatch = clock()
         stream = Stream(seed, when, microbatch, layer.index, call, role_name)
-    try:
-        limit, steps = None, []
+    limit, steps = None, []
+    with _naming(role_name, layer):
         for step in role.before:
             values = {key: float(learned[f"{role_name}_{step.name}_{key}"]) for key in step.parameters()}
             x, threshold, saved = step.forward(x, values)
             steps.append((step, saved))
             limit = threshold if threshold is not None else limit
-        coded = _encode_clipped(x, role, stream, limit)
-        for observer, _ in _observers:
-            observer(layer, role_name, x, coded)
+
+    def code(spec: Spec | None = None, position: int = 0) -> QTensor:
+        with _naming(role_name, layer):
+            q = _encode_clipped(x, role, stream, limit, spec, position)
+            for observer, _ in _observers:
+                observer(layer, role_name, x, q)
+        return q
+
+    return Operand(code if role.format.blocks_along_sum else code(), role, steps, raw)
+
+
+@contextlib.contextmanager
+def _naming(role_name: str, layer: LayerRecipe) -> Iterator[None]:
+    """Put role and layer in front of a ValueError's message."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}") from error
-    return Operand(coded, role, steps, raw)
 
 
-def _encode_clipped(x: np.ndarray, role: Role, stream: Stream | None, limit: float | None) -> QTensor:
+def _encode_clipped(x: np.ndarray, role: Role, stream: Stream | None, limit: float | None, spec: Spec | None,
+                    position: int) -> QTensor:
     """Encode with every magnitude above ``limit`` saturated: by the scale where the format can, else by clipping."""
+    if spec is not None:
+        if role.keep:
+            raise ValueError(f"keep: {role.format} has a scale for each block, expected (), got {role.keep}")
+        axis, run = spec.run(position, x.shape)
+        return role.format.encode_along(x if limit is None else np.clip(x, -limit, limit), axis, run=run, stream=stream)
     if limit is None:
         return role.format.encode(x, keep=role.keep, stream=stream)
     if not role.keep:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minilp.formats import MLS, Fixed, Minifloat, PoT, available
+from minilp.formats import available
 from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role
 from minilp.settings import set_in_formats, set_in_layer
-from minilp.transforms import PRC, WBC
 
 ROLES = ("weight", "act", "error", "wgrad", "update", "state")
 
@@ -198,102 +196,6 @@ class Recipe:
         return Recipe(**fields)
 
 
-def fp32() -> Recipe:
-    """Plain float32 everywhere: the baseline that every format is held against."""
-    return Recipe(name="fp32")
-
-
-def potq(bits: int = 5) -> Recipe:
-    """ALS-PoTQ (Liu et al. 2023, arXiv 2302.14458) under the assumptions that each field states.
-
-    Parameters
-    ----------
-    bits : int
-        Width of weights, activations and errors, 3 to 6. Five follows from the abstract's INT4 exponent adds.
-
-    Returns
-    -------
-    Recipe
-        Power-of-two weights, activations and errors; float32 master weights, optimizer and normalisation.
-    """
-    fmt = PoT(bits=bits)
-    return Recipe(
-        name="potq",
-        weight=Role(fmt, before=(WBC(),)),  # WBC: in the abstract; its equation is our assumption
-        act=Role(fmt, before=(PRC(),)),  # PRC: in the abstract; form, tensor and initial gamma are our assumptions
-        error=Role(fmt),  # nearest rounding, quantised once for both backward contractions: our assumption
-        wgrad=None,  # the weight gradient stays float32 (recalled: the claim covers the linear layers' products)
-        first="same", last="same",  # "all linear layers" (journal abstract); no 6-bit exception
-        attention="float",  # the journal abstract names convolutions and linear layers only
-    )
-
-
-def mls(exp: int = 2, man: int = 1, **fields: Any) -> Recipe:
-    """MLS (Zhong et al. 2020, arXiv 2006.02804) under the assumptions that each field states.
-
-    The abstracts' claims are for ``<2,1>`` (CIFAR-10) and ``<2,4>`` (ImageNet).
-
-    Parameters
-    ----------
-    exp, man : int
-        Exponent and mantissa bits of an element.
-    **fields
-        Further fields of :class:`minilp.formats.MLS`, such as ``group_man=0`` or ``top="keep"``.
-
-    Returns
-    -------
-    Recipe
-        MLS weights, activations and errors, also in evaluation; float32 first convolution, last linear layer, master
-        weights, optimizer and normalisation. Downsampling convolutions are coded like the rest.
-    """
-    # nc groups, <8,1> group scales and gradual underflow: recalled. Saturating at the largest code: our choice, the
-    # only one that fits the bits (the authors' simulator keeps 1.0: top="keep").
-    fmt = MLS(exp=exp, man=man, **fields)
-    return Recipe(
-        name="mls",
-        weight=Role(fmt),  # all three operands coded: in the abstract; nearest: the authors' code
-        act=Role(fmt),  # nearest: the authors' code
-        error=Role(fmt, rounding="stochastic"),  # the authors' code; coded once for both backward contractions: same
-        wgrad=None,  # the weight gradient stays float32: the authors' code
-        first=None, last=None,  # first convolution and last linear layer in float32: the authors' code
-        attention="float",  # the paper is about convolutions
-    )
-
-
-def fp8() -> Recipe:
-    """Eight-bit floats, E4M3 forward and E5M2 for errors (the split of Micikevicius et al. 2022, arXiv 2209.05433).
-
-    Returns
-    -------
-    Recipe
-        Everything rounds to nearest even. The split is the paper's; the power-of-two scale of each tensor, taken from
-        its own maximum in every step, is ours.
-    """
-    return Recipe(name="fp8", weight=Role(Minifloat(4, 3)), act=Role(Minifloat(4, 3)), error=Role(Minifloat(5, 2)),
-                  attention="float")
-
-
-def int8(bits: int = 8) -> Recipe:
-    """Symmetric fixed point with a power-of-two step per tensor: the plain baseline.
-
-    Parameters
-    ----------
-    bits : int
-        Width of weights, activations and errors, 2 to 8.
-
-    Returns
-    -------
-    Recipe
-        Weights and activations round to nearest, errors stochastically: most of them are below one step.
-    """
-    fmt = Fixed(bits=bits)
-    return Recipe(name="int8", weight=Role(fmt), act=Role(fmt), error=Role(fmt, rounding="stochastic"),
-                  attention="float")
-
-
-PRESETS: dict[str, Callable[..., Recipe]] = {"fp32": fp32, "potq": potq, "mls": mls, "fp8": fp8, "int8": int8}
-
-
 def get(name: str, **options: Any) -> Recipe:
     """A preset by name.
 
@@ -309,6 +211,8 @@ def get(name: str, **options: Any) -> Recipe:
     ValueError
         For an unknown name; the message lists the presets.
     """
+    from minilp.presets import PRESETS
+
     if name not in PRESETS:
         raise ValueError(f"recipe: unknown name {name!r}; presets are {', '.join(PRESETS)}")
     return PRESETS[name](**options)
@@ -317,3 +221,12 @@ def get(name: str, **options: Any) -> Recipe:
 def apply(recipe: Recipe | str, model: Any) -> Any:
     """Apply a recipe, or a preset by name, to a model; see :meth:`Recipe.apply`."""
     return (get(recipe) if isinstance(recipe, str) else recipe).apply(model)
+
+
+def __getattr__(name: str) -> Any:
+    """``PRESETS`` and the presets themselves (``recipe.potq``); they live in :mod:`minilp.presets`, a floor above."""
+    from minilp import presets
+
+    if name in presets.__all__:
+        return getattr(presets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,6 +34,9 @@ class Format(ABC):
         Bits that one scale takes in storage.
     sums_in_runs : bool
         Whether :meth:`contract` copes with a scale that varies along a reduced axis.
+    blocks_along_sum : bool
+        Whether scales belong to blocks along the axis that a contraction sums over. The room then keeps the float
+        tensor, also for the backward pass, and calls :meth:`encode_along` once for each contraction.
     symmetric, preserves_zero, scales_by_powers_of_two, stochastic, unbiased, exact_contract : bool
         Laws of ``check_format`` that the format keeps; a format that breaks one on purpose says so by False.
     arithmetic : str
@@ -45,6 +48,7 @@ class Format(ABC):
     name: ClassVar[str] = "format"
     scale_bits: ClassVar[int] = 32
     sums_in_runs: ClassVar[bool] = False
+    blocks_along_sum: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
     preserves_zero: ClassVar[bool] = True
     scales_by_powers_of_two: ClassVar[bool] = True
@@ -95,6 +99,34 @@ class Format(ABC):
     @abstractmethod
     def decode(self, q: QTensor) -> np.ndarray:
         """REQUIRED. The float32 values of codes and scales, in the codes' memory order."""
+
+    def encode_along(self, x: np.ndarray, axis: int = -1, *, run: int | None = None,
+                     stream: Stream | None = None) -> QTensor:
+        """Encode for one contraction, in blocks along the axis that it sums over (``blocks_along_sum``).
+
+        Parameters
+        ----------
+        x : numpy.ndarray
+            float32, any shape and strides.
+        axis : int
+            The axis that blocks lie along.
+        run : int or None
+            Blocks start anew every ``run`` elements (the channels of one group of a convolution); divides the axis.
+            None is the whole axis.
+        stream : Stream or None
+            As for :meth:`encode`; draws follow the tensor's logical index, whatever the axis.
+
+        Returns
+        -------
+        QTensor
+            Each block is coded as :meth:`encode` codes it as a tensor of its own.
+
+        Raises
+        ------
+        NotFiniteError
+            If ``x`` holds NaN or infinity.
+        """
+        raise NotImplementedError(f"{self} has no blocks along a sum: use encode")
 
     def scales_for(self, maximum: np.ndarray) -> Any:
         """The scales that put given largest magnitudes on the largest value.

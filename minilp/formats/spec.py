@@ -53,6 +53,28 @@ class Spec:
         """The axis of the first operand that becomes result axis 0, and that of the second that becomes axis 1."""
         return _AXES[self.kind][2:]
 
+    def run(self, position: int, shape: tuple[int, ...]) -> tuple[int, int]:
+        """The innermost run of the sum in an operand, which formats with blocks along the sum cut into blocks.
+
+        Channels (features) forward and for the input gradient, within one group of channels; images (tokens) for the
+        weight gradient.
+
+        Parameters
+        ----------
+        position : int
+            0 for the first operand, 1 for the second.
+        shape : tuple of int
+            Its shape.
+
+        Returns
+        -------
+        (int, int)
+            An axis of the operand, and the length after which another sum's run begins along it.
+        """
+        axis = self.axes[position][0]
+        whole = self.kind.endswith("weight_grad") or (self.kind == "conv2d" and position == 1)
+        return axis, shape[axis] // (1 if whole else self.groups)
+
     def terms(self, a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> int:
         """Most products that one result element sums.
 

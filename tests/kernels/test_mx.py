@@ -1,0 +1,127 @@
+"""MX contractions against an index loop in Python's integers: three directions, every element, tails, groups."""
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from minilp.formats import MX, PoT, Spec
+from minilp.kernels import use_backend
+from minilp.testing import exact
+from minilp.testing.runner import numbers
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import mx_oracles as oracles
+
+ELEMENTS = ("e2m1", "e2m3", "e3m2", "e4m3", "e5m2", "int8")
+GEOMETRIES = [((1, 1), (1, 1), (1, 1), 1, (3, 3)), ((2, 2), (1, 1), (1, 1), 1, (3, 3)),
+              ((2, 1), (0, 2), (1, 2), 2, (2, 3)), ((1, 1), (0, 0), (1, 1), 1, (1, 1)),
+              ((2, 2), (0, 0), (1, 1), 3, (1, 1))]
+
+
+def contractions(batch=5, channels=4, features=3):
+    """Every kind of contraction; channels and features are those of one group."""
+    yield Spec("linear"), (3, 7), (5, 7)
+    yield Spec("linear_input_grad"), (3, 5), (5, 7)
+    yield Spec("linear_weight_grad"), (7, 5), (7, 4)
+    for *geometry, groups, kernel in GEOMETRIES:
+        x, w = (batch, channels * groups, 5, 6), (features * groups, channels, *kernel)
+        stride, padding, dilation = geometry
+        out = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                    for n, p, d, k, s in zip(x[2:], padding, dilation, kernel, stride, strict=True))
+        y, geometry = (batch, features * groups, *out), (*geometry, groups)
+        yield Spec("conv2d", *geometry), x, w
+        yield Spec("conv2d_input_grad", *geometry, size=(5, 6)), y, w
+        yield Spec("conv2d_weight_grad", *geometry, size=kernel), y, x
+
+
+def encode(fmt, x, spec, position):
+    axis, run = spec.run(position, x.shape)
+    return fmt.encode_along(x, axis, run=run)
+
+
+@pytest.fixture(params=["c", "numpy"])
+def backend(request):
+    if request.param == "c":
+        request.getfixturevalue("needs_c")
+    with use_backend(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize(("left", "right"), [*zip(ELEMENTS, ELEMENTS, strict=True), ("e5m2", "e4m3"), ("int8", "e3m2")])
+def test_every_contraction_equals_the_loop(backend, left, right):
+    """Blocks of 3 in runs of 4, 5 and 7; then the same with scales so far apart that terms are no normal numbers."""
+    rng = np.random.default_rng(1)
+    for wide in (False, True):
+        for spec, *shapes in contractions():
+            coded = []
+            for position, (element, shape) in enumerate(zip((left, right), shapes, strict=True)):
+                x = numbers(rng, *shape)
+                if wide:
+                    x.reshape(-1)[::7] *= np.float32(2.0**40)
+                    x[: 1 + position] *= np.float32(2.0**-40)
+                coded.append(encode(MX(element, block=3), x, spec, position))
+            a, b = coded
+            got = a.format.contract(a, b, spec)
+            assert got.dtype == np.float32
+            unit = [2.0 ** (int(q.scales[0].max()) - 127 + q.format.level.step) for q in coded]
+            want = oracles.loop(a.decode() / unit[0], b.decode() / unit[1], spec, 3)
+            assert np.array_equal(got, (want * (unit[0] * unit[1])).astype(np.float32)), spec
+            assert np.abs(got[got != 0]).min() > 2.0**-120
+
+
+def test_a_result_beyond_float32_raises(backend):
+    q = MX().encode_along(np.full((1, 4), 1e30, np.float32))
+    with pytest.raises(OverflowError, match="beyond the largest float32"):
+        MX().contract(q, q, Spec("linear"))
+
+
+def test_blocks_of_32_with_a_tail(backend):
+    """40 channels, 36 features, 35 images."""
+    rng = np.random.default_rng(2)
+    geometry = ((1, 1), (1, 1), (1, 1), 1)
+    for spec, *shapes in ((Spec("conv2d", *geometry), (2, 40, 3, 2), (3, 40, 3, 3)),
+                          (Spec("conv2d_input_grad", *geometry, size=(3, 2)), (2, 36, 3, 2), (36, 3, 3, 3)),
+                          (Spec("conv2d_weight_grad", *geometry, size=(3, 3)), (35, 2, 3, 2), (35, 3, 3, 2))):
+        a, b = (encode(MX(), numbers(rng, *shape), spec, i) for i, shape in enumerate(shapes))
+        assert np.array_equal(MX().contract(a, b, spec), oracles.loop(a.decode(), b.decode(), spec, 32))
+
+
+def test_one_block_is_exact(backend):
+    """A sum inside one block is the exact contraction, rounded once: forward over 32 features of one tap."""
+    rng = np.random.default_rng(3)
+    for element in ELEMENTS:
+        fmt, spec = MX(element), Spec("linear")
+        a, b = (encode(fmt, numbers(rng, 4, 32), spec, i) for i in (0, 1))
+        assert np.array_equal(fmt.contract(a, b, spec), exact.contraction(a.decode(), b.decode(), spec))
+
+
+def test_the_widest_products_are_exact(backend):
+    """Two E5M2 blocks whose sum has a bit at 2^0 and one at 2^66 of the smallest product."""
+    top, bottom = 57344.0, 2.0**-16
+    x = np.array([[top, bottom, *[top] * 30]], np.float32)
+    y = np.array([[top, bottom, *[0.0] * 30], [top, -bottom, -top, *[0.0] * 29]], np.float32)
+    spec = Spec("linear")
+    a, b = (encode(MX("e5m2"), z, spec, i) for i, z in enumerate((x, y)))
+    assert np.array_equal(a.decode(), x) and np.array_equal(b.decode(), y)
+    got = MX("e5m2").contract(a, b, spec)
+    assert got.tolist() == [[np.float32(top * top), -(2.0**-32)]]
+
+
+def test_codes_of_another_contraction_are_not_multiplied(backend):
+    rng = np.random.default_rng(4)
+    x, w = numbers(rng, 70, 70), numbers(rng, 5, 70)
+    fmt, spec = MX(), Spec("linear")
+    good = encode(fmt, w, spec, 1)
+    for wrong in (fmt.encode_along(x, 0), fmt.encode_along(x, 1, run=35), fmt.encode(x, keep=(1,)),
+                  MX(block=16).encode_along(x, 1), PoT().encode(x)):
+        assert fmt.contract(wrong, good, spec) is NotImplemented
+    whole = fmt.encode(x, keep=(0,))  # one scale a token: constant in every block
+    assert np.array_equal(fmt.contract(whole, good, spec), oracles.loop(whole.decode(), good.decode(), spec, 32))
+
+
+def test_empty_sums_and_empty_batches(backend):
+    fmt, spec = MX(), Spec("linear")
+    for rows, depth in ((0, 4), (3, 0)):
+        a, b = (encode(fmt, np.zeros((n, depth), np.float32), spec, i) for i, n in enumerate((rows, 2)))
+        assert np.array_equal(fmt.contract(a, b, spec), np.zeros((rows, 2)))
