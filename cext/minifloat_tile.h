@@ -2,12 +2,32 @@
  * set and each kind of number. No include guard, on purpose. The includer defines:
  *   TIER(name)            the function's name in this tier        TARGET, TARGET_BODY   attributes
  *   REAL                  float or double                         VEC, VF   vector of VF numbers
+ *   WIDE                  numbers that are scaled and rounded at once
  *   LOAD, STORE, SPLAT, ZERO
  *   FMA(a, b, c)          a * b + c; the product is exact, so fused or not is the same
  *   GM, GV                register tile of gather: GM outputs times GV vectors
  *   DJ, DV                register tile of dot: DJ taps times DV vectors of outputs */
 #define UNROLL _Pragma("GCC unroll 32")
 #define LANES (MLP_MINIFLOAT_BYTES / (int)sizeof(REAL))
+
+typedef double TIER(doubles) __attribute__((vector_size(8 * WIDE)));
+typedef float TIER(floats) __attribute__((vector_size(4 * WIDE)));
+typedef REAL TIER(reals) __attribute__((vector_size(sizeof(REAL) * WIDE)));
+typedef int32_t TIER(words) __attribute__((vector_size(4 * WIDE)));
+typedef int8_t TIER(bytes) __attribute__((vector_size(WIDE)));
+
+/* mlp_minifloat_value of WIDE neighbours. */
+MLP_INLINE TARGET_BODY void TIER(values)(const int8_t *codes, int man, REAL *to)
+{
+    TIER(bytes) bytes;
+    memcpy(&bytes, codes, sizeof bytes);
+    const TIER(words) code = __builtin_convertvector(bytes, TIER(words)), sign = code >> 31;
+    const TIER(words) level = (code ^ sign) - sign, below = (level >> man) - 1, octave = below & ~(below >> 31);
+    const TIER(floats) integer = __builtin_convertvector(level - (octave << man), TIER(floats));
+    const TIER(words) word = ((TIER(words))integer + (octave << 23)) | (sign & INT32_MIN);
+    const TIER(reals) value = __builtin_convertvector((TIER(floats))word, TIER(reals));
+    memcpy(to, &value, sizeof value);
+}
 
 /* Sums of one pixel to their place: the scale, and the last rounding. */
 MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const mlp_minifloat_target *to, ptrdiff_t at,
@@ -16,7 +36,17 @@ MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const ml
     for (int m = 0; m < to->outputs; m++, sum += pitch) {
         float *restrict y = to->y + m * to->plane + at;
         const double row = to->row[m], *restrict lane = to->lane + first;
-        for (int i = 0; i < lanes; i++)
+        int i = 0;
+        for (; i + WIDE <= lanes; i += WIDE) {
+            TIER(doubles) scale;
+            TIER(reals) part;
+            memcpy(&scale, lane + i, sizeof scale);
+            memcpy(&part, sum + i, sizeof part);
+            const TIER(floats) result = __builtin_convertvector(
+                __builtin_convertvector(part, TIER(doubles)) * (row * scale), TIER(floats));
+            memcpy(y + i, &result, sizeof result);
+        }
+        for (; i < lanes; i++)
             y[i] = (float)((double)sum[i] * (row * lane[i]));
     }
 }
@@ -124,8 +154,8 @@ TARGET static void TIER(decode)(const int8_t *codes, ptrdiff_t step, ptrdiff_t c
     REAL *restrict to = tile;
     for (ptrdiff_t p = 0; p < count; p++, codes += step, to += LANES) {
         if (lanes == LANES) {
-            for (int i = 0; i < LANES; i++)
-                to[i] = (REAL)mlp_minifloat_value(codes[i], man);
+            UNROLL for (int i = 0; i < LANES; i += WIDE)
+                TIER(values)(codes + i, man, to + i);
         } else {
             for (ptrdiff_t i = 0; i < LANES; i++)
                 to[i] = i < lanes ? (REAL)mlp_minifloat_value(codes[i], man) : 0;
@@ -142,8 +172,8 @@ TARGET static void TIER(turn)(const int8_t *codes, ptrdiff_t plane, ptrdiff_t ou
     for (ptrdiff_t o = 0; o < outputs; o++)
         for (ptrdiff_t i = 0; i < lanes; i++)
             bytes[i * pitch + o] = codes[o * plane + i];
-    for (ptrdiff_t i = 0; i < lanes * pitch; i++)
-        to[i] = (REAL)mlp_minifloat_value(bytes[i], man);
+    for (ptrdiff_t i = 0; i < lanes * pitch; i += WIDE) /* the pitch is a multiple of a cache line */
+        TIER(values)(bytes + i, man, to + i);
 }
 
 static const mlp_minifloat_tiles TIER(tiles) = {(int)sizeof(REAL), LANES, GM, DJ, TIER(gather), TIER(dot), TIER(decode),

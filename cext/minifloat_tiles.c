@@ -22,6 +22,7 @@ static inline doubles2 load_doubles2(const double *p)
 }
 static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof v); }
 #define TARGET MLP_NOINLINE
+#define WIDE 2
 #define TARGET_BODY
 #define GM 4
 #define GV 2
@@ -48,6 +49,7 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #define FMA(a, b, c) ((a) * (b) + (c))
 #include "minifloat_tile.h"
 #undef TARGET
+#undef WIDE
 #undef TARGET_BODY
 #undef GM
 #undef GV
@@ -56,6 +58,7 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 
 #ifdef MLP_HAVE_AVX2
 #define TARGET MLP_TARGET_AVX2
+#define WIDE 4
 #define TARGET_BODY __attribute__((target("avx2,fma")))
 #define GM 4
 #define GV 2
@@ -82,6 +85,7 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #define FMA _mm256_fmadd_pd
 #include "minifloat_tile.h"
 #undef TARGET
+#undef WIDE
 #undef TARGET_BODY
 #undef GM
 #undef GV
@@ -91,6 +95,7 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 
 #ifdef MLP_HAVE_AVX512
 #define TARGET MLP_TARGET_AVX512
+#define WIDE 8
 #define TARGET_BODY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define GM 8
 #define GV 2
