@@ -184,10 +184,11 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--recipe", metavar="NAME", help=f"potq (default); one of {', '.join(recipe.PRESETS)}")
     sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
     sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
+    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adamw or madam (default the recipe's: sgd; madam for "
                      "lns-madam)")
     sub.add_argument("--lr", type=REAL, metavar="X", help="learning rate (the peak of a one-cycle schedule)")
-    sub.add_argument("--momentum", type=REAL, metavar="X", help="of SGD, Nesterov's (default 0.9)")
-    sub.add_argument("--weight-decay", type=REAL, metavar="X", help="of SGD (default 5e-4)")
+    sub.add_argument("--momentum", type=REAL, metavar="X", help="of sgd, Nesterov's (default 0.9)")
+    sub.add_argument("--weight-decay", type=REAL, metavar="X", help="default 5e-4 (sgd), 1e-2 (adamw), 0 (madam)")
     sub.add_argument("--schedule", metavar="NAME", help="onecycle (default), cosine, step or constant")
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from minilp.autograd import Function, Tensor
-from minilp.formats import Spec
+from minilp.formats import QTensor, Spec
 from minilp.formats.rounding import clock, rounding_context
 from minilp.multiply import EMULATED, decoded, executed, float_contraction, multiply
 from minilp.operands import encode
@@ -37,12 +37,14 @@ __all__ = ["EMULATED", "Contraction", "conv2d", "executed", "float_contraction",
 class Contraction(Function):
     """Forward product of one layer on codes; backward encodes the error once and contracts it twice."""
 
+    takes_codes = True  # a weight that lives as codes is never decoded where its codes will do
+
     @staticmethod
-    def forward(ctx: Any, x: np.ndarray, w: np.ndarray, *learned: np.ndarray, layer: LayerRecipe,
-                spec: Spec) -> np.ndarray:
+    def forward(ctx: Any, x: np.ndarray | QTensor, w: np.ndarray | QTensor, *learned: np.ndarray | QTensor,
+                layer: LayerRecipe, spec: Spec) -> np.ndarray:
         """Encode ``x`` and ``w`` and contract them; ``learned`` are the layer's transform parameters in order."""
         call = layer.next_call(clock())
-        values = dict(zip(layer.parameters(), learned, strict=True))
+        values = {name: decoded(value) for name, value in zip(layer.parameters(), learned, strict=True)}
         act, weight = encode(x, "act", layer, call, values), encode(w, "weight", layer, call, values)
         ctx.save_for_backward(act, weight, values)
         ctx.layer, ctx.spec, ctx.call, ctx.clock = layer, spec, call, clock()

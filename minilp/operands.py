@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilp.formats import QTensor, Spec
+from minilp.formats.lns import LNS
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.roles import LayerRecipe, Role
@@ -80,13 +81,14 @@ class Operand:
         return grad, learned
 
 
-def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned: dict[str, np.ndarray]) -> Operand:
+def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: int,
+           learned: dict[str, np.ndarray]) -> Operand:
     """Bring a tensor through the transforms of its role into codes.
 
     Parameters
     ----------
-    x : numpy.ndarray
-        float32 activation, weight, error or weight gradient, any strides.
+    x : numpy.ndarray or QTensor
+        float32 activation, weight, error or weight gradient, any strides; or the codes that a parameter lives as.
     role_name : str
         ``"act"``, ``"weight"``, ``"error"`` or ``"wgrad"``.
     layer : LayerRecipe
@@ -108,6 +110,13 @@ def encode(x: np.ndarray, role_name: str, layer: LayerRecipe, call: int, learned
         If the format or a transform refuses ``x``; the message names role and layer.
     """
     role: Role | None = getattr(layer.roles, role_name)
+    if isinstance(x, QTensor):
+        coded = narrowed(x, role)
+        if coded is not None:
+            for observer, _ in _observers:
+                observer(layer, role_name, x.decode(), coded)
+            return Operand(coded, role, [], None)
+        x = x.decode()
     if x.ndim == 4 and role_name in ("act", "error"):
         x = from_chwn(to_chwn(x))  # codes take the memory order of x, and the kernels read this one
     if role is None:
@@ -145,6 +154,35 @@ def _naming(role_name: str, layer: LayerRecipe) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}") from error
+
+
+def narrowed(code: QTensor, role: Role | None) -> QTensor | None:
+    """The codes of a role straight from those that a parameter lives as, in integers only.
+
+    Parameters
+    ----------
+    code : QTensor
+        A parameter's codes.
+    role : Role or None
+        What the tensor plays.
+
+    Returns
+    -------
+    QTensor or None
+        The same codes where the format is the same; :meth:`~minilp.formats.LNS.narrow` between two LNS, under the
+        stored maximum. None where only encoding the decoded values will do: float32, a transform in front, stochastic
+        rounding, a finer LNS or other formats.
+    """
+    if role is None or role.before or role.rounding != "nearest":
+        return None
+    if role.format.ste_reads_input or role.format.blocks_along_sum:
+        return None
+    if role.format == code.format and role.keep == code.keep:
+        return code
+    both = isinstance(role.format, LNS) and isinstance(code.format, LNS)
+    if both and role.format.gamma <= code.format.gamma:  # type: ignore[attr-defined]
+        return LNS.narrow(code, role.format, role.keep)  # type: ignore[arg-type]
+    return None
 
 
 def _encode_clipped(x: np.ndarray, role: Role, stream: Stream | None, limit: float | None, spec: Spec | None,

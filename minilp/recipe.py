@@ -10,11 +10,13 @@ import fnmatch
 from dataclasses import dataclass
 from typing import Any
 
-from minilp.formats import available
+from minilp import stored
+from minilp.formats import LNS, available
 from minilp.roles import LayerRecipe, Role, Roles, as_role, literal, set_in_role
 from minilp.settings import set_in_formats, set_in_layer
 
 ROLES = ("weight", "act", "error", "wgrad", "update", "state")
+OPTIMIZERS = ("sgd", "adamw", "madam")
 
 @dataclass(frozen=True)
 class Recipe:
@@ -23,7 +25,8 @@ class Recipe:
     Parameters
     ----------
     weight, act, error, wgrad, update, state : Role, Format or None
-        A bare format is short for ``Role(format)``; None is float32.
+        A bare format is short for ``Role(format)``; None is float32. ``update`` is what parameters live as between
+        steps (see :meth:`Parameter.live_as`), ``state`` what the optimizer's memory is rounded to.
     first, last : "same", None or Roles
         The first and last weighted layer in registration order: like the rest, float32, or roles of their own.
     attention : {"coded", "float"}
@@ -33,6 +36,8 @@ class Recipe:
         ``first`` and ``last``.
     name : str
         What reports call it.
+    optimizer : {"sgd", "adamw", "madam"}
+        What a training takes where nobody says otherwise.
     """
 
     weight: Role | None = None
@@ -46,6 +51,7 @@ class Recipe:
     attention: str = "coded"
     overrides: tuple[tuple[str, Roles | None], ...] = ()
     name: str = "custom"
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         for name in ROLES:
@@ -56,6 +62,9 @@ class Recipe:
                 raise ValueError(f"{name}: expected 'same', None (float32) or Roles, got {value!r}")
         if self.attention not in ("coded", "float"):
             raise ValueError(f"attention: expected 'coded' or 'float', got {self.attention!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+        stored.check(self.update, self.state)
         pairs = self.overrides.items() if isinstance(self.overrides, dict) else self.overrides
         object.__setattr__(self, "overrides", tuple((str(pattern), roles) for pattern, roles in pairs))
 
@@ -93,7 +102,7 @@ class Recipe:
         return None if roles is None or roles == Roles() else roles
 
     def apply(self, model: Any) -> Any:
-        """Give every weighted layer of a model its roles.
+        """Give every weighted layer its roles, and let parameters live as ``update`` says; the optimizer comes after.
 
         Parameters
         ----------
@@ -109,11 +118,8 @@ class Recipe:
         Raises
         ------
         ValueError
-            If an override matches no layer, or a role is asked for that no layer can play.
+            If an override matches no layer.
         """
-        for role in ("update", "state"):
-            if getattr(self, role) is not None:
-                raise ValueError(f"{role}: the optimizers keep this role in float32; got {getattr(self, role)!r}")
         layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "set_recipe")]
         for pattern, _ in self.overrides:
             if not any(fnmatch.fnmatchcase(name, pattern) for name, _ in layers):
@@ -122,6 +128,7 @@ class Recipe:
         for index, (name, module) in enumerate(layers):
             roles = self.for_layer(name, index, len(layers))
             module.set_recipe(None if roles is None else LayerRecipe(roles, name, index))
+        stored.apply(model, self.update, self.state)
         return model
 
     def set(self, key: str, value: Any) -> Recipe:
@@ -132,8 +139,9 @@ class Recipe:
         key : str
             ``ROLE.FIELD`` with a field of the role (``rounding``, ``keep``, ``before``), of its format (``bits``), or
             ``ROLE.TRANSFORM.FIELD`` (``act.prc.init``); ``ROLE`` alone takes ``none``. ``FORMAT.FIELD``, such as
-            ``mls.group``, sets the field wherever the format plays. A prefix ``first.``, ``last.`` or ``PATTERN:``
-            changes only those layers (``PATTERN:`` with the value ``none``: float32).
+            ``mls.group``, sets it in all roles of the contractions. ``update.bits`` of an LNS takes gamma with it, so
+            that the octaves stay (2048 at 16 bits, 128 at 12). A prefix ``first.``, ``last.`` or ``PATTERN:`` changes
+            only those layers (``PATTERN:`` with the value ``none``: float32).
         value : object
             A string is read as a Python literal where it is one; ``before`` also takes names joined by ``+``.
 
@@ -163,6 +171,8 @@ class Recipe:
             return dataclasses.replace(self, **changes)
         if head == "attention" and not rest:
             return dataclasses.replace(self, attention=value)
+        if key == "update.bits" and isinstance(getattr(self.update, "format", None), LNS):
+            return dataclasses.replace(self, update=stored.set_bits(self.update, value))
         if head in ROLES:
             changes = {head: set_in_role(getattr(self, head), head, rest, value)}
             return dataclasses.replace(self, **changes)
@@ -173,7 +183,8 @@ class Recipe:
 
     def to_config(self) -> dict[str, Any]:
         """The recipe as plain JSON."""
-        config: dict[str, Any] = {"name": self.name, "attention": self.attention}
+        config: dict[str, Any] = {"name": self.name, "attention": self.attention,
+                                  "optimizer": self.optimizer}
         for role in ROLES:
             value = getattr(self, role)
             config[role] = value.to_config() if value else None
@@ -202,7 +213,7 @@ def get(name: str, **options: Any) -> Recipe:
     Parameters
     ----------
     name : str
-        ``"fp32"``, ``"potq"``, ``"mls"`` ...
+        ``"fp32"``, ``"potq"``, ``"mls"``, ``"lns-madam"`` (or ``"lns_madam"``) ...
     **options
         What the preset takes, such as ``bits=4``.
 
@@ -213,9 +224,10 @@ def get(name: str, **options: Any) -> Recipe:
     """
     from minilp.presets import PRESETS
 
-    if name not in PRESETS:
+    preset = PRESETS.get(name.replace("_", "-"))
+    if preset is None:
         raise ValueError(f"recipe: unknown name {name!r}; presets are {', '.join(PRESETS)}")
-    return PRESETS[name](**options)
+    return preset(**options)
 
 
 def apply(recipe: Recipe | str, model: Any) -> Any:

@@ -14,22 +14,26 @@ from typing import Any
 
 import numpy as np
 
+from minilp.formats import Format, QTensor
 from minilp.training import files
 
 KEY, VERSION = "minilp", 1
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray | QTensor], meta: Mapping[str, Any]) -> None:
     """Write a checkpoint in one step: temporary file, fsync, rename, fsync of the folder.
+
+    A QTensor goes in as its packed codes, uint8, under its own name, and its scales under ``NAME.scale.0``, ...; which
+    format reads them, shape and kept axes stand in the metadata under ``codes``.
 
     Parameters
     ----------
     path : path
         File to write; an old one is replaced only when the new one is complete.
-    arrays : mapping of str to ndarray
+    arrays : mapping of str to ndarray or QTensor
         Any numeric or boolean dtype that safetensors knows; any strides.
     meta : mapping
-        Plain JSON.
+        Plain JSON; the names ``version`` and ``codes`` are taken.
 
     Raises
     ------
@@ -39,12 +43,13 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meta: M
     from safetensors.numpy import save as to_bytes
 
     # safetensors writes the memory of an array as it lies, whatever its strides: C order must be made here.
-    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    text = json.dumps({"version": VERSION, **meta}, sort_keys=True, allow_nan=False)
+    plain, codes = _split(arrays)
+    ordered = {name: np.asarray(plain[name], order="C") for name in sorted(plain)}
+    text = json.dumps({"version": VERSION, "codes": codes, **meta}, sort_keys=True, allow_nan=False)
     files.write_atomic(pathlib.Path(path), to_bytes(ordered, {KEY: text}))
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray | QTensor], dict[str, Any]]:
     """Read a checkpoint.
 
     Parameters
@@ -54,8 +59,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
 
     Returns
     -------
-    arrays : dict of str to ndarray
-        Writable, C order.
+    arrays : dict of str to ndarray or QTensor
+        As they were saved; arrays writable, in C order.
     meta : dict
         The JSON.
 
@@ -78,10 +83,41 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
         raise ValueError(f"{path}: not a minilp checkpoint, or damaged ({type(error).__name__}: {error})") from error
     if meta.pop("version", None) != VERSION:
         raise ValueError(f"{path}: a checkpoint of another version of minilp; this one reads version {VERSION}")
-    return arrays, meta
+    try:
+        return _joined(arrays, meta.pop("codes", {})), meta
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: codes that do not fit their format ({type(error).__name__}: {error})") from error
 
 
-def pack(prefix: str, tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _split(arrays: Mapping[str, np.ndarray | QTensor]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Plain arrays only, and what it takes to put the coded tensors together again."""
+    plain: dict[str, np.ndarray] = {}
+    codes: dict[str, Any] = {}
+    for name, value in arrays.items():
+        if isinstance(value, QTensor):
+            plain[name] = value.pack()
+            plain.update({f"{name}.scale.{i}": scale for i, scale in enumerate(value.scales)})
+            codes[name] = {"format": value.format.to_config(), "shape": list(value.shape), "keep": list(value.keep),
+                           "scales": len(value.scales)}
+        else:
+            plain[name] = value
+    return plain, codes
+
+
+def _joined(arrays: dict[str, np.ndarray], codes: Mapping[str, Any]) -> dict[str, np.ndarray | QTensor]:
+    """The inverse of :func:`_split`."""
+    joined: dict[str, np.ndarray | QTensor] = dict(arrays)
+    for name, entry in codes.items():
+        scales = [f"{name}.scale.{i}" for i in range(entry["scales"])]
+        joined[name] = QTensor.unpack(arrays[name], Format.from_config(entry["format"]),
+                                      tuple(arrays[scale] for scale in scales), tuple(entry["shape"]),
+                                      tuple(entry["keep"]))
+        for scale in scales:
+            del joined[scale]
+    return joined
+
+
+def pack(prefix: str, tree: Any, arrays: dict[str, Any]) -> Any:
     """Move the arrays out of a nested state, so that plain JSON is left.
 
     Parameters

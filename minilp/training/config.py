@@ -12,7 +12,7 @@ from typing import Any
 
 from minilp import models
 from minilp import recipe as recipes
-from minilp.recipe import Recipe
+from minilp.recipe import OPTIMIZERS, Recipe
 from minilp.roles import literal
 
 SCHEDULES = ("onecycle", "cosine", "step", "constant")
@@ -26,6 +26,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cifar10": {"epochs": 30, "batch_size": 128, "lr": 0.2, "augment": "crop_flip"},
 }
 OTHER_DATA = {"epochs": 10, "batch_size": 64, "lr": 0.1, "augment": "none"}
+
+# What an optimizer asks for when the user does not say; sgd's learning rate is the data set's. AdamW's are PyTorch's;
+# 1/128 is the released LNS-Madam's learning rate, and it has no weight decay. An optimizer has the options named here.
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "weight_decay": 5e-4},
+    "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
+    "madam": {"lr": 1 / 128, "weight_decay": 0.0},
+}
 
 MAY_CHANGE = ("root", "threads", "save_every")
 """Where and how a training runs, not what it computes: a resumed run may name these anew."""
@@ -49,8 +57,10 @@ class TrainConfig:
         Passes over the training images; images a step, in evaluation too.
     lr : float
         Learning rate: the peak of a one-cycle schedule, the start of the others.
-    momentum, weight_decay : float
-        Of SGD; with momentum it is Nesterov's.
+    momentum : float or None
+        Of SGD, Nesterov's; None for the other optimizers, which have none.
+    weight_decay : float
+        Of the optimizer: an L2 penalty in SGD, decoupled in AdamW; Madam has its own rule.
     schedule : {"onecycle", "cosine", "step", "constant"}
         Step divides the rate by 10 after a half and after three quarters of the training.
     augment : {"none", "crop_flip"}
@@ -61,6 +71,10 @@ class TrainConfig:
         Keyword arguments of the model (``--set model.shortcut=A``).
     settings : tuple of str
         The ``key=value`` changes as given, for the record; the recipe and the model options contain them.
+    optimizer : {"sgd", "adamw", "madam"}
+        Steps the parameters; the recipe's where nobody says otherwise.
+    optimizer_options : dict
+        Further keyword arguments of the optimizer (``--set optimizer.p_scale=2``).
     root : str or None
         Folder of downloaded data sets.
     threads : int or None
@@ -75,13 +89,15 @@ class TrainConfig:
     epochs: int
     batch_size: int
     lr: float
-    momentum: float
+    momentum: float | None
     weight_decay: float
     schedule: str
     augment: str
     seed: int
     model_options: dict[str, Any]
     settings: tuple[str, ...]
+    optimizer: str = "sgd"
+    optimizer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     root: str | None = None
     threads: int | None = None
     save_every: int = 0
@@ -98,10 +114,10 @@ class TrainConfig:
         recipe : str or Recipe
             A preset's name, or a recipe of your own.
         settings : iterable of "key=value", or mapping
-            Changes to the recipe (``act.bits=4``, see :meth:`minilp.recipe.Recipe.set`) and to the model's options
-            (``model.width=32``), applied in order.
+            Changes to the recipe (``act.bits=4``, see :meth:`minilp.recipe.Recipe.set`), to the model's options
+            (``model.width=32``) and to the optimizer's (``optimizer.p_scale=2``), applied in order.
         **given
-            Any other attribute of the class; None means the data set's default.
+            Any other attribute of the class; None means the default of the data set, the optimizer or the recipe.
 
         Returns
         -------
@@ -116,12 +132,15 @@ class TrainConfig:
             recipe = recipes.get(recipe)
         lines = [f"{k}={v}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
         options: dict[str, Any] = {}
+        optimizer_options: dict[str, Any] = {}
         for line in lines:
             key, equals, value = line.partition("=")
             if not (key and equals):
                 raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
             if key.startswith("model."):
                 options[key.removeprefix("model.")] = literal(value)
+            elif key.startswith("optimizer."):
+                optimizer_options[key.removeprefix("optimizer.")] = literal(value)
             else:
                 try:
                     recipe = recipe.set(key, value)
@@ -132,8 +151,9 @@ class TrainConfig:
                 raise ValueError(f"data: expected {', '.join(DEFAULTS)} or the path of a folder or .npz file that "
                                  f"exists, got {data!r}")
             data = str(pathlib.Path(data).expanduser().resolve())
-        defaults = {"momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle", "seed": 0,
-                    **DEFAULTS.get(data, OTHER_DATA)}
+        optimizer = given.get("optimizer") or recipe.optimizer
+        defaults = {"optimizer": optimizer, "momentum": None, "weight_decay": 0.0, "schedule": "onecycle", "seed": 0,
+                    **DEFAULTS.get(data, OTHER_DATA), **OPTIMIZER_DEFAULTS.get(optimizer, {})}
         chosen = {**defaults, **{k: v for k, v in given.items() if v is not None}}
         known = {field.name for field in dataclasses.fields(TrainConfig)}
         if unknown := set(chosen) - known:
@@ -142,7 +162,7 @@ class TrainConfig:
         if chosen.get("root") is not None:
             chosen["root"] = str(pathlib.Path(chosen["root"]).expanduser().resolve())
         return TrainConfig(data=data, model=model, recipe=recipe, model_options=options, settings=tuple(lines),
-                           **chosen)
+                           optimizer_options=optimizer_options, **chosen)
 
     def __post_init__(self) -> None:
         if self.model not in models.available():
@@ -153,8 +173,14 @@ class TrainConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+        if self.momentum is not None and "momentum" not in OPTIMIZER_DEFAULTS[self.optimizer]:
+            raise ValueError(f"momentum: {self.optimizer} has none, got {self.momentum!r}")
         for name, bound in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
             value = getattr(self, name)
+            if value is None and name not in OPTIMIZER_DEFAULTS[self.optimizer]:
+                continue
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < bound:
                 below = "" if bound == math.inf else f" and < {bound:g}"
                 raise ValueError(f"{name}: expected a finite number >= 0{below}, got {value!r}")
@@ -173,13 +199,21 @@ class TrainConfig:
         """``<data>-<model>-<recipe>-s<seed>``, the default name of the run directory."""
         return f"{self.data_name}-{self.model}-{self.recipe.name}-s{self.seed}"
 
+    def describe_optimizer(self) -> str:
+        """Optimizer, learning rate and what else it has, in words."""
+        names = {"sgd": "SGD", "adamw": "AdamW", "madam": "Madam"}
+        words = [f"{names[self.optimizer]} lr {self.lr:g} ({self.schedule})"]
+        words += [] if self.momentum is None else [f"momentum {self.momentum:g}"]
+        words += [f"weight decay {self.weight_decay:g}", *(f"{k} {v}" for k, v in self.optimizer_options.items())]
+        return ", ".join(words)
+
     def command(self) -> str:
         """The command line that starts the same training again, or what to do where none can."""
         if recipes.PRESETS.get(self.recipe.name) is None or self._rebuilt_recipe() != self.recipe:
             return "from Python, with this recipe: minilp.train(recipe=...)"
         words = ["minilp", "train"]
-        for name in ("data", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment",
-                     "seed", "root"):
+        for name in ("data", "model", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule",
+                     "augment", "seed", "root"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         words += ["--recipe", self.recipe.name]
@@ -191,7 +225,7 @@ class TrainConfig:
         """What ``--recipe`` and ``--set`` would give."""
         recipe = recipes.get(self.recipe.name)
         for key, _, value in (line.partition("=") for line in self.settings):
-            recipe = recipe if key.startswith("model.") else recipe.set(key, value)
+            recipe = recipe if key.startswith(("model.", "optimizer.")) else recipe.set(key, value)
         return recipe
 
     def to_config(self) -> dict[str, Any]:
@@ -212,9 +246,11 @@ class TrainConfig:
         """
         fields = dict(config)
         known = {field.name for field in dataclasses.fields(TrainConfig)} | {"recipe_config"}
-        if set(fields) != known:
-            raise ValueError(f"config: missing {sorted(known - set(fields))}, unknown {sorted(set(fields) - known)}; "
-                             f"was it written by another version of minilp?")
+        optional = {field.name for field in dataclasses.fields(TrainConfig)
+                    if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING}
+        if not known - optional <= set(fields) <= known:
+            raise ValueError(f"config: missing {sorted(known - optional - set(fields))}, unknown "
+                             f"{sorted(set(fields) - known)}; was it written by another version of minilp?")
         fields["recipe"] = Recipe.from_config(fields.pop("recipe_config"))
         fields["settings"] = tuple(fields["settings"])
         return TrainConfig(**fields)

@@ -56,8 +56,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(data: str | None = None, model: str | None = None, recipe: str | Recipe | None = None, *,
-          epochs: int | None = None, batch_size: int | None = None, lr: float | None = None,
-          momentum: float | None = None, weight_decay: float | None = None, schedule: str | None = None,
+          epochs: int | None = None, batch_size: int | None = None, optimizer: str | None = None,
+          lr: float | None = None, momentum: float | None = None, weight_decay: float | None = None,
+          schedule: str | None = None,
           augment: str | None = None, seed: int | None = None, settings: Iterable[str] | Mapping[str, Any] = (),
           root: str | os.PathLike[str] | None = None, threads: int | None = None, save_every: int | None = None,
           out: str | os.PathLike[str] | None = None, resume: bool = False, quiet: bool = False) -> Result:
@@ -71,8 +72,10 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
         ``"small_cnn"`` (default), ``"resnet20"``, ...; see :func:`minilp.models.available`.
     recipe : str or Recipe, optional
         ``"potq"`` (default), ``"fp32"``, or a recipe of your own.
-    epochs, batch_size, lr, momentum, weight_decay, schedule, augment, seed, settings, root, threads, save_every
-        See :class:`~minilp.training.TrainConfig`; None means the data set's default.
+    epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, augment, seed, settings
+        See :class:`~minilp.training.TrainConfig`; None means the default of the data set, the optimizer or the recipe.
+    root, threads, save_every
+        The same; a resumed run may name these anew.
     out : path, optional
         The run directory; default ``runs/<data>-<model>-<recipe>-s<seed>``, with -2, -3, ... if that is taken.
     resume : bool
@@ -97,8 +100,9 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
         After Ctrl-C, once the state is saved.
     """
     given: dict[str, Any] = {
-        "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size, "lr": lr,
-        "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "augment": augment, "seed": seed,
+        "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size,
+        "optimizer": optimizer, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
+        "augment": augment, "seed": seed,
         "root": None if root is None else os.fspath(root), "threads": threads, "save_every": save_every}
     config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
     run, hint = rundir.choose(out, config.name, resume)
@@ -173,9 +177,8 @@ class _Training:
         lines = [machine.first_line(config.recipe), f"recipe {describe_recipe(config.recipe)}",
                  f"{config.data_name}: {len(self.train_set)} training and {len(self.test_set)} test images; "
                  f"{config.model}: {parameters:,} parameters",
-                 f"{config.epochs} epochs, batch {config.batch_size}, SGD lr {config.lr:g} ({config.schedule}), "
-                 f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}, augment {config.augment}, "
-                 f"seed {config.seed}"]
+                 f"{config.epochs} epochs, batch {config.batch_size}, {config.describe_optimizer()}, augment "
+                 f"{config.augment}, seed {config.seed}"]
         for line in lines:
             self.progress.line(line)
             if not self.resumed:

@@ -44,6 +44,35 @@ def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> Modu
     return config.recipe.apply(model)
 
 
+def build_optimizer(config: TrainConfig, model: Module) -> optim.Optimizer:
+    """The optimizer of a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Names it and its options.
+    model : Module
+        Whose parameters it steps. Madam redraws those that are zero throughout, and fixes the scales of stored codes.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    ValueError
+        If it does not take one of the options.
+    """
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.momentum is not None:
+        options.update(momentum=config.momentum, nesterov=config.momentum > 0)
+    kind = {"sgd": optim.SGD, "adamw": optim.AdamW, "madam": optim.Madam}[config.optimizer]
+    try:
+        return kind(model.parameters(), **{**options, **config.optimizer_options})
+    except TypeError as error:
+        raise ValueError(f"set: {config.optimizer} does not take {config.optimizer_options} ({error})") from error
+
+
 class Session:
     """The mutable side of a training.
 
@@ -73,8 +102,7 @@ class Session:
         self.loader = Loader(train, config.batch_size, seed=config.seed,
                              augment=None if config.augment == "none" else config.augment)
         self.model = build_model(config, train.num_classes, train.in_channels)
-        self.optimizer = optim.SGD(self.model.parameters(), lr=config.lr, momentum=config.momentum,
-                                   weight_decay=config.weight_decay, nesterov=config.momentum > 0)
+        self.optimizer = build_optimizer(config, self.model)
         self.schedule = self._make_schedule(config, config.epochs * len(self.loader))
         self.epoch = self.batch = 0
         self._clear_sums()
@@ -110,7 +138,8 @@ class Session:
         Raises
         ------
         Diverged
-            If the loss or a gradient is NaN or infinite; the parameters are those before the step.
+            If the loss or a gradient is NaN or infinite (the parameters are those before the step), or the update of a
+            parameter that lives as codes is.
         """
         with rounding_context(self.config.seed, self.step_number), np.errstate(all="ignore"):  # checked below instead
             self.optimizer.zero_grad()
@@ -128,7 +157,12 @@ class Session:
                 raise Diverged(self.epoch, self.step_number, str(error), place) from error
             if (place := find_gradient(self.model)) is not None:
                 raise Diverged(self.epoch, self.step_number, f"the loss is {value}", place)
-        self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except ValueError as error:
+                if not is_about_nan(error):
+                    raise
+                raise Diverged(self.epoch, self.step_number, str(error), None) from error
         self.schedule.step()
         self.batch += 1
         self.loss_sum += value * len(y)
@@ -157,7 +191,7 @@ class Session:
         """
         if (place := find_parameter(self.model)) is not None:
             raise Diverged(self.epoch, self.step_number, "the last update was too large", place)
-        arrays = {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        arrays: dict[str, Any] = {f"model.{name}": array for name, array in self.model.state_dict().items()}
         optimizer = checkpoint.pack("optimizer", self.optimizer.state_dict(), arrays)
         sums, train = {name: getattr(self, name) for name in SUMS}, self.loader.dataset
         checkpoint.save(path, arrays, {
@@ -169,7 +203,7 @@ class Session:
             "generators": self.model.generator_states(),
         })
 
-    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    def restore(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
         """Go back to where a checkpoint was written.
 
         Parameters
@@ -199,7 +233,7 @@ SUMS = ("loss_sum", "correct", "seen", "train_seconds", "seconds")
 """What is summed over an epoch and must survive a stop in the middle of one."""
 
 
-def load_model(model: Module, arrays: dict[str, np.ndarray]) -> None:
+def load_model(model: Module, arrays: dict[str, Any]) -> None:
     """Copy a checkpoint's parameters and buffers into a model. Raises RuntimeError if they do not fit."""
     model.load_state_dict({name.removeprefix("model."): array for name, array in arrays.items()
                            if name.startswith("model.")})
