@@ -20,7 +20,7 @@
 enum {
     MLP_LNS_PLANES = 16,           /* most remainders of the fast contraction */
     MLP_LNS_SPAN = 22,             /* most octaves of the operand in the lanes: leaves 2^7 terms a segment */
-    MLP_LNS_TILE_BYTES = 160 << 10
+    MLP_LNS_TILE_BYTES = 40 << 10  /* planes of one block: about a first-level cache */
 };
 
 /* Terms terms[first_term ..], `octaves` times gamma pairs of counts runs[first_run ..]; worth 2^shift. */

@@ -45,9 +45,12 @@ static void fill_tile(const plan *p, int64_t first, int64_t depth, int64_t l, in
     for (int64_t i = 0; g->turned && i < valid; i++)
         for (int64_t k = 0; k < depth; k++)
             codes[k * lanes + i] = g->x[(l + i) * g->depth + first + k];
-    for (int64_t k = 0; k < depth; k++)
-        p->lanes->expand(g->turned ? codes + k * lanes : g->x + (first + k) * g->lanes + l, valid,
-                         tile + k * g->gamma * lanes);
+    for (int64_t k = 0; k < depth; k++) {
+        const int16_t *row = g->turned ? codes + k * lanes : g->x + (first + k) * g->lanes + l;
+        if (!g->turned && k + 8 < depth)
+            __builtin_prefetch(row + 8 * g->lanes);   /* rows lie far apart: each is a cache miss of its own */
+        p->lanes->expand(row, valid, tile + k * g->gamma * lanes);
+    }
 }
 
 /* What the caller wants of the finished bins of one row, lanes from l on. */

@@ -49,7 +49,7 @@ def contract(a: Array, b: Array, g: Geometry, plan: Plan) -> Array:
         step = max(1, TERMS // max(len(wide[1]), 1))
         for k in range(0, left.shape[1], step):
             x, w = (np.ascontiguousarray(m[:, k:k + step]) for m in wide)
-            total += planes(x, w, *tops, plan, name, turned=True)
+            total += planes(x, w, tops[0], tops[1], plan, name, turned=True)
         return total if turn else total.swapaxes(1, 2)
 
     parts = []
@@ -82,8 +82,8 @@ def planes(x: Array, w: Array, top_x: int, top_w: int, plan: Plan, name: str, tu
     if 0 in shape or w.shape[1] == 0:
         result[...] = 0
         return result
-    _call("mlp_lns_planes", name, x=x, w=w, turned=turned, constants=plan.constants, scale=plan.scale or 0.0, **out, gamma=plan.gamma,
-          lut=plan.lut, top_x=top_x, top_w=top_w, rows=shape[0], lanes=shape[1], depth=w.shape[1])
+    _call("mlp_lns_planes", name, x=x, w=w, turned=turned, constants=plan.constants, scale=plan.scale or 0.0, **out,
+          gamma=plan.gamma, lut=plan.lut, top_x=top_x, top_w=top_w, rows=shape[0], lanes=shape[1], depth=w.shape[1])
     return result
 
 
