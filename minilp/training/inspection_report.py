@@ -59,7 +59,10 @@ class Inspection:
                  "median and 10 %: quantiles of log2 of a scale group's maximum over the tensor's.")
         if self.compared:
             words += " own ARE: the model's own codes of the same tensors."
-        return f"{self.name}: {self.recipe}\n{_aligned(table, 3)}\n{words}"
+        return f"{self._title()}\n{_aligned(table, 3)}\n{words}"
+
+    def _title(self) -> str:
+        return f"{self.name}: {self.recipe}" if self.recipe else self.name
 
     def groupings(self) -> str:
         """A table of what shares a scale, and what scales cost, per layer and role."""
@@ -71,9 +74,9 @@ class Inspection:
                           f"n for {row['asked']}" if fell else row["grouping"],
                           str(row["groups"]), f"{row['group_elements']:g}", f"{row['scale_bits']:.3f}",
                           f"{row['bits'] + row['scale_bits']:.3f}"))
-        return (f"{self.name}: {self.recipe}\n{_aligned(table, 3)}\n"
-                "nc: (sample, channel) map or (output, input) kernel; n: sample, token or output; c: channel or input\n"
-                "n for nc: groups would have fewer elements than the format's `least`.")
+        return (f"{self._title()}\n{_aligned(table, 3)}\n"
+                "nc: (sample, channel) map or (output, input) kernel; n: sample, token, output; c: channel, input;\n"
+                "n for nc: groups would be smaller than the format's `least`; block: along a sum.")
 
     def histograms(self) -> str:
         """Text histograms of log2|x|: two lines a row of the table, the numbers and what their codes stand for.

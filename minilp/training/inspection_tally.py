@@ -65,6 +65,8 @@ class Tally:
         axes = tuple(axis for axis, count in enumerate(parts) if count > 1)
         whole = all(parts[axis] == x.shape[axis] for axis in axes)
         self.grouping = NAMES.get(axes, f"axes {axes}") if whole else f"blocks {axes}"
+        if q.format.blocks_along_sum:
+            self.grouping = "block"
         self.groups += maxima.size
         self.empty += int(np.count_nonzero(maxima == 0))
         if axes and maxima.any():
@@ -76,7 +78,8 @@ class Tally:
         Returns
         -------
         dict
-            ``format``, ``bits``, ``elements``; ``zeros``, ``lost`` (not 0 before) and ``top`` as shares of the
+            ``format``, ``bits``, ``elements`` (as often as they are encoded: once for each contraction where a format
+            has blocks along the sum); ``zeros``, ``lost`` (not 0 before) and ``top`` as shares of the
             elements; ``are`` = sum |x - Q(x)| / sum |x| (0 for a tensor of zeros); ``own_format`` and ``own_are``, the
             same of the model's own codes, or None; ``grouping``, ``asked`` (a format's ``group``, or None), ``groups``,
             ``group_elements``, ``empty_groups`` (share), ``group_log2_median`` and ``group_log2_low``

@@ -131,6 +131,15 @@ def test_another_recipe_codes_the_same_tensors(batch):
         inspect_model(plain, [batch])
 
 
+def test_blocks_along_the_sum(batch):
+    """MX codes an operand once for each contraction, and both count; tried as another recipe, once."""
+    found = by_place(inspect_model(small("mxfp4"), [batch]))
+    row = found["conv2", "act"]
+    assert (row["grouping"], row["elements"]) == ("block", 2 * 6 * 4 * 4 * 4)
+    tried = by_place(inspect_model(small("fp32"), [batch], recipe=recipe.get("mxfp4")))["conv2", "act"]
+    assert (tried["grouping"], tried["elements"], tried["groups"]) == ("block", 6 * 4 * 4 * 4, 6 * 4 * 4)
+
+
 def error(x, q):
     return np.abs(x.astype(float) - q.decode()).sum() / np.abs(x.astype(float)).sum()
 
