@@ -18,7 +18,6 @@
 #include "minilp_core.h"
 
 enum {
-    MLP_LNS_PLANES = 16,           /* most remainders of the fast contraction */
     MLP_LNS_SPAN = 22,             /* most octaves of the operand in the lanes: leaves 2^7 terms a segment */
     MLP_LNS_TILE_BYTES = 40 << 10  /* planes of one block: about a first-level cache */
 };
