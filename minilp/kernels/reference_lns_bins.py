@@ -98,12 +98,12 @@ def _bins(left: Array, right: Array, gamma: int) -> Array:
         whole = sign << (exponent >> shift)
         return [np.where(exponent & (gamma - 1) == r, whole, 0).astype(dtype) for r in rests]
 
-    planes_l = planes(sign_l, exp_l, rests_l)
+    stack = np.concatenate(planes(sign_l, exp_l, rests_l))  # one tall product for each plane of the other operand
     for i, r in enumerate(rests_r):
-        plane = planes(sign_r, exp_r, rests_r[i:i + 1])[0]
-        for other, s in zip(planes_l, rests_l, strict=True):
+        products = stack @ planes(sign_r, exp_r, rests_r[i:i + 1])[0]
+        for part, s in zip(products.reshape(len(rests_l), *out.shape[1:]), rests_l, strict=True):
             carry, rest = divmod(int(r) + int(s), gamma)
-            out[rest] += (other @ plane).astype(np.int64) << carry
+            out[rest] += part.astype(np.int64) << carry
     return out
 
 
