@@ -33,13 +33,16 @@ def batch(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """A minilp training step as a function that returns its loss, and what ran it."""
     import minilp
-    from minilp import contract, models, nn, optim, recipe
+    from minilp import contract, models, nn
     from minilp.autograd import Tensor
+    from minilp.training import TrainConfig
+    from minilp.training.session import build_optimizer
 
     minilp.set_num_threads(job["threads"])
     minilp.manual_seed(0)
-    model = recipe.apply(job["recipe"], models.build(job["model"]))
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    config = TrainConfig.create(model=job["model"], recipe=job["recipe"])
+    model = config.recipe.apply(models.build(job["model"]))
+    optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's below, or Madam
     x, y = batch(job["batch_size"], 1)
     clock = [0]
 
@@ -48,7 +51,7 @@ def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any
         with contract.rounding_context(0, clock[0]):
             loss = nn.functional.cross_entropy(model(Tensor(x)), y)
             loss.backward()
-        optimizer.step()
+            optimizer.step()
         clock[0] += 1
         return loss.item()
 

@@ -116,7 +116,7 @@ class Madam(Optimizer):
         else:
             np.exp2(factor, out=factor)
         p *= factor
-        np.clip(p, -state["w_max"], state["w_max"], out=p)
+        _clamp(p, -state["w_max"], state["w_max"])
 
     def update_codes(self, param: Parameter, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any],
                      weight_decay: float, stream: Stream | None) -> None:
@@ -126,21 +126,27 @@ class Madam(Optimizer):
         if not isinstance(code.format, LNS):
             super().update_codes(param, grad, state, group, weight_decay, stream)
             return
-        sign = np.sign(code.codes)
-        turn = self._normalised(grad, state, group, group["round_gradient"] is True) * sign.astype(np.float64)
+        top, sign = code.format.top, np.sign(code.codes)
+        turn = self._normalised(grad, state, group, group["round_gradient"] is True)
+        turn *= sign
         units = group["lr"] * code.format.gamma  # exponent units of one unit of g*
         if weight_decay:
             turn += weight_decay
             units *= math.log2(math.e)
         turn *= units
+        _clamp(turn, -top, top)  # further than that nothing can go, and 32 bits hold it
         if stream is None:
             np.rint(turn, out=turn)
         else:
             whole = np.floor(turn)
-            turn = whole + (stream.uint32(turn.shape) < (turn - whole) * 2.0**32)
-        level = np.clip(np.abs(code.codes.astype(np.int64)) - turn.astype(np.int64), 1, code.format.top)
-        codes = (level * sign).astype(code.codes.dtype)
-        param.code = type(code)(code.format, codes, code.scales, code.shape, code.keep)
+            turn -= whole
+            whole += stream.uint32(turn.shape) < turn * np.float64(2**32)
+            turn = whole
+        level = np.abs(code.codes).astype(np.int32)
+        level -= turn.astype(np.int32)
+        _clamp(level, 1, top)
+        level *= sign
+        param.code = type(code)(code.format, level.astype(code.codes.dtype), code.scales, code.shape, code.keep)
 
     def _normalised(self, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any], rounded: bool) -> np.ndarray:
         """g*, in scratch memory, after the step of ``v``."""
@@ -157,8 +163,14 @@ class Madam(Optimizer):
             np.sqrt(work, out=work)
             np.divide(grad, work, out=work)
         work[np.isnan(work)] = 0
-        np.clip(work, -group["g_bound"], group["g_bound"], out=work)
+        _clamp(work, -group["g_bound"], group["g_bound"])
         return np.rint(work, out=work) if rounded else work
+
+
+def _clamp(x: np.ndarray, low: float, high: float) -> None:
+    """In place; two plain passes take half the time of numpy.clip."""
+    np.maximum(x, low, out=x)
+    np.minimum(x, high, out=x)
 
 
 def _bound(values: np.ndarray, p_scale: float) -> float:

@@ -226,3 +226,12 @@ def test_stored_roles_of_a_plain_recipe_train(madam, tmp_path):
     buffers = [array for name, array in arrays.items() if name.endswith("momentum_buffer")]
     assert all(len(np.unique(np.abs(buffer))) <= 128 for buffer in buffers) and len(buffers) == 11
     assert evaluate(result.path).test_acc == result.test_acc
+
+
+def test_the_benchmark_steps_with_the_recipes_optimizer(monkeypatch):
+    from minilp.bench import worker
+
+    stepped = []
+    monkeypatch.setattr(Madam, "step", lambda self: stepped.append(self))
+    step, _ = worker.minilp_step({"model": "small_cnn", "recipe": "lns-madam", "batch_size": 4, "threads": 1})
+    assert step() > 0 and len(stepped) == 1
