@@ -5,6 +5,7 @@ import shlex
 import numpy as np
 import pytest
 
+import minilp
 from minilp import cli, data, recipe
 from minilp.contract import executed
 from minilp.formats import LNS, QTensor
@@ -233,5 +234,6 @@ def test_the_benchmark_steps_with_the_recipes_optimizer(monkeypatch):
 
     stepped = []
     monkeypatch.setattr(Madam, "step", lambda self: stepped.append(self))
-    step, _ = worker.minilp_step({"model": "small_cnn", "recipe": "lns-madam", "batch_size": 4, "threads": 1})
+    step, _ = worker.minilp_step({"model": "small_cnn", "recipe": "lns-madam", "batch_size": 4,
+                                   "threads": minilp.backend().threads})
     assert step() > 0 and len(stepped) == 1
