@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minilp import cli, recipe, report
-from minilp.formats import MLS, Fixed, PoT
+from minilp.formats import LNS, MLS, Fixed, PoT
 from minilp.recipe import Recipe, Role, Roles
 from minilp.transforms import PRC, WBC
 
@@ -82,6 +82,8 @@ def test_the_other_values_of_a_field(field, value):
     ("weight.format=pot", {"weight": Role(PoT())}),
     ("error.format={'name': 'mls', 'man': 4}", {"error": Role(MLS(2, 4), rounding="stochastic")}),
     ("wgrad.format=mls", {"wgrad": Role(MLS())}),
+    ("update.format={'name': 'lns', 'bits': 16, 'gamma': 2048, 'zero': 'code'}",
+     {"update": Role(LNS(16, 2048, zero="code"))}),
     ("error=none", {"error": None}),
     ("first=same", {"first": "same"}),
     ("last=same", {"last": "same"}),

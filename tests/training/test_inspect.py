@@ -13,11 +13,14 @@ from minilp.recipe import Recipe, Role
 from minilp.training import inspect, inspect_model, inspect_recipe, train
 
 
-@pytest.fixture
-def run(tmp_path, options):
-    """A finished run of mls with every layer coded."""
-    options = {**options, "settings": ["model.width=4", "first=same", "last=same"]}
-    return train(**options, recipe="mls", out=tmp_path / "run").path
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny):
+    """A finished run of mls with every layer coded; shared, because inspecting leaves it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilp.training.plots.available", lambda: False)
+        return train(str(tiny), recipe="mls", epochs=3, batch_size=8, lr=0.1, augment="crop_flip", quiet=True,
+                     settings=["model.width=4", "first=same", "last=same"], threads=1,
+                     out=tmp_path_factory.mktemp("inspected") / "run").path
 
 
 @pytest.fixture
@@ -152,7 +155,9 @@ def test_finer_groups_err_less(run):
         assert errors == sorted(errors, reverse=True) and errors[2] < errors[0]
 
 
-def test_command_line(run, tmp_path, capsys, pictures):
+def test_command_line(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("minilp.training.plots.available", lambda: True)
     words = ["inspect", str(run), "--layer", "conv*", "--set", "mls.group=n", "--json", str(tmp_path / "a.json"),
              "--plot", str(tmp_path / "a.png")]
     assert cli.main(words) == 0
