@@ -186,3 +186,26 @@ typedef struct {
     int64_t rows_a, rows_b, depth;
 } mlp_lns_narrow;
 int mlp_lns_narrow_contract(const mlp_lns_narrow *g, int64_t *overflows);   /* adds the saturations to *overflows */
+
+/* mx_*.c: MX elements as 16-bit integers, two along the sum in an int32, the first one low; absent ones are 0. Sums of a
+ * block fit 31 bits; scales are powers of two such that no term is subnormal. Every size is at least 1. */
+int64_t mlp_mx_lanes(void);                            /* int32 lanes of a vector, not a status */
+typedef struct {
+    const int32_t *input, *weight;                     /* (all_pairs, *in_size, lanes); (out_channels, blocks, *kernel, pairs) */
+    const float *scale_input, *scale_weight;           /* (blocks, *in_size, lanes); (out_channels, blocks, *kernel) */
+    float *out;                                        /* (out_channels, *out_size, batch) */
+    double scale;
+    int input_grad;                                    /* `input` is the error, the result the input's gradient */
+    int64_t batch, lanes;                              /* lanes: the batch filled up to whole vectors */
+    int64_t out_channels, blocks, pairs, all_pairs;    /* pairs of a whole block, and of all */
+    int64_t in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];   /* in_size: with its padding */
+    int64_t left[2];                                   /* input_grad: rows and columns of padding in front */
+} mlp_mx_rows;
+int mlp_mx_rows_contract(const mlp_mx_rows *g);
+typedef struct {
+    const int32_t *error, *act;                        /* (features, *out_size, pairs); (vectors, *size, pairs, lanes) */
+    const float *scale_error, *scale_act;              /* as these, one for each block of block_pairs pairs */
+    float *out;                                        /* (features, *kernel, vectors, lanes) sums */
+    int64_t features, vectors, pairs, block_pairs, size[2], out_size[2], kernel[2], stride[2], dilation[2];
+} mlp_mx_wgrad;                                        /* size: of the activation with its padding */
+int mlp_mx_wgrad_contract(const mlp_mx_wgrad *g);

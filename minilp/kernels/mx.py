@@ -1,7 +1,7 @@
 """MX kernels: small elements under one power of two per block, and contractions in integers inside a block.
 
-Each function checks its operands, runs :mod:`minilp.kernels.reference_mx` (NumPy on both backends), and gives the
-result its layout.
+Each function checks its operands and gives the result its layout. Contractions whose block sums fit 24 bits run in C
+or in its NumPy twin (:mod:`minilp.kernels.reference_mx`), with the same bits; encoding, and E4M3 and E5M2, in NumPy.
 """
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import reference_mx
-from minilp.kernels.backend import count
+from minilp.kernels import mx_c, reference_mx
+from minilp.kernels.backend import active, count
 from minilp.kernels.layout import Pair, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.quantise import random_bits
 from minilp.kernels.quantise_checks import not_finite, require
+from minilp.kernels.reference_mx import LEAST
 from minilp.kernels.storage import storage_order
 
 BIAS = 127
@@ -214,23 +215,27 @@ def mx_contract(kind: str, a: Operand, b: Operand, block: int, *, stride: Pair =
     base = [int(e.max(initial=-254)) for e in (a.exponent, b.exponent)]
     second = to_chwn if name == "conv2d_weight_grad" else np.ascontiguousarray
     ca, cb, ea, eb = to_chwn(arrays[0]), second(arrays[1]), to_chwn(arrays[2]), second(arrays[3])
+    exponent = base[0] + base[1] + a.element.step + b.element.step
     parts = []
     for i in range(groups):
         x, y, left, right = (z[i * len(z) // groups:(i + 1) * len(z) // groups] for z in (ca, cb, ea, eb))
-        parts.append(_one_group(x, y, a.element, b.element, g.group(), block, left - base[0], right - base[1], bits))
+        parts.append(_one_group(x, y, a.element, b.element, g.group(), block, left - base[0], right - base[1], bits,
+                                2.0**exponent))
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    exponent = base[0] + base[1] + a.element.step + b.element.step
-    with np.errstate(over="ignore", under="ignore"):
-        whole = np.multiply(whole, 2.0**exponent, dtype=np.float64).astype(np.float32)
-    if not np.isfinite(whole).all():
+    if exponent + bits + g.depth.bit_length() >= 127 and not np.isfinite(whole).all():
         raise OverflowError(f"mx_contract: a result is beyond the largest float32 (scale exponent {exponent})")
     result = whole if name == "conv2d_weight_grad" else from_chwn(whole)
     return result[:, :, 0, 0] if linear else result
 
 
 def _one_group(x: Array, y: Array, left: Element, right: Element, g: Geometry, block: int, exponent_x: Array,
-               exponent_y: Array, bits: int) -> Array:
-    """Stored float32 result of one group of channels, without the common power of two."""
+               exponent_y: Array, bits: int, scale: float) -> Array:
+    """Stored float32 result of one group of channels; ``scale`` is the common power of two."""
+    lowest = int(exponent_x.min(initial=0)) + int(exponent_y.min(initial=0))
+    if active() == "c" and x.size and y.size and g.batch and bits <= 24 and lowest >= LEAST:
+        return mx_c.contract(x, y, left.integers(), right.integers(), g, block, exponent_x, exponent_y, scale)
     count(f"mx_{g.kind}[numpy]")
     values = [e.integers().astype(np.float64)[codes.view(np.uint8)] for e, codes in ((left, x), (right, y))]
-    return reference_mx.contract(values[0], values[1], g, block, (exponent_x, exponent_y), bits)
+    total = reference_mx.contract(values[0], values[1], g, block, (exponent_x, exponent_y), bits)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.multiply(total, scale, dtype=np.float64).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minilp.formats import MX, PoT, Spec
-from minilp.kernels import use_backend
+from minilp.kernels import available_tiers, calls, set_num_threads, threads, use_backend, use_isa
 from minilp.testing import exact
 from minilp.testing.runner import numbers
 
@@ -48,12 +48,21 @@ def backend(request):
         yield request.param
 
 
+def everywhere(run):
+    """What ``run`` gives in NumPy and on every tier of the C core: (way, result)."""
+    with use_backend("numpy"):
+        yield "numpy", run()
+    for tier in available_tiers():
+        with use_isa(tier):
+            yield tier, run()
+
+
 @pytest.mark.parametrize(("left", "right"), [*zip(ELEMENTS, ELEMENTS, strict=True), ("e5m2", "e4m3"), ("int8", "e3m2")])
-def test_every_contraction_equals_the_loop(backend, left, right):
+def test_every_contraction_equals_the_loop(left, right):
     """Blocks of 3 in runs of 4, 5 and 7; then the same with scales so far apart that terms are no normal numbers."""
     rng = np.random.default_rng(1)
     for wide in (False, True):
-        for spec, *shapes in contractions():
+        for spec, *shapes in list(contractions())[:9 if wide else None]:
             coded = []
             for position, (element, shape) in enumerate(zip((left, right), shapes, strict=True)):
                 x = numbers(rng, *shape)
@@ -62,12 +71,38 @@ def test_every_contraction_equals_the_loop(backend, left, right):
                     x[: 1 + position] *= np.float32(2.0**-40)
                 coded.append(encode(MX(element, block=3), x, spec, position))
             a, b = coded
-            got = a.format.contract(a, b, spec)
-            assert got.dtype == np.float32
             unit = [2.0 ** (int(q.scales[0].max()) - 127 + q.format.level.step) for q in coded]
             want = oracles.loop(a.decode() / unit[0], b.decode() / unit[1], spec, 3)
-            assert np.array_equal(got, (want * (unit[0] * unit[1])).astype(np.float32)), spec
-            assert np.abs(got[got != 0]).min() > 2.0**-120
+            for way, got in everywhere(lambda a=a, b=b, spec=spec: a.format.contract(a, b, spec)):
+                assert got.dtype == np.float32
+                assert np.array_equal(got, (want * (unit[0] * unit[1])).astype(np.float32)), (spec, way)
+                assert np.abs(got[got != 0]).min() > 2.0**-120
+
+
+@pytest.mark.parametrize("element", ["e2m1", "e3m2", "int8"])
+def test_c_equals_its_twin_at_awkward_sizes(needs_c, element):
+    """Every tier, one and two threads; images that do not fill a vector, channels that do not fill a block."""
+    rng, before = np.random.default_rng(5), threads()
+    try:
+        for n, (batch, channels, features) in enumerate(((1, 33, 5), (3, 1, 1), (17, 31, 9), (33, 65, 4), (70, 3, 34))):
+            for spec, *shapes in contractions(batch, channels, features):
+                a, b = (encode(MX(element), numbers(rng, *shape), spec, i) for i, shape in enumerate(shapes))
+                set_num_threads(1 + n % 2)
+                (_, want), *others = everywhere(lambda a=a, b=b, spec=spec: a.format.contract(a, b, spec))
+                for way, got in others:
+                    assert np.array_equal(got, want), (spec, shapes, way)
+    finally:
+        set_num_threads(before)
+
+
+def test_which_contractions_run_in_c(needs_c):
+    rng, spec = np.random.default_rng(6), Spec("linear")
+    for element in ELEMENTS:
+        a, b = (encode(MX(element), numbers(rng, 3, 40), spec, i) for i in (0, 1))
+        with calls() as seen:
+            a.format.contract(a, b, spec)
+        (name,) = (name for name in seen if name.startswith("mx_conv2d"))
+        assert (name == "mx_conv2d[numpy]") == (element in ("e4m3", "e5m2")), (element, name)
 
 
 def test_a_result_beyond_float32_raises(backend):

@@ -1,0 +1,133 @@
+"""The C kernels behind :func:`minilp.kernels.mx.mx_contract`: operands laid out in pairs, with their padding."""
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from minilp.kernels.backend import TIERS, check, count, ffi, lib
+from minilp.kernels.layout import empty
+from minilp.kernels.pot_geometry import Array, Geometry
+from minilp.kernels.reference_mls import result_shape
+
+C_TYPES = {"int32": "int32_t", "float32": "float"}
+FIRST = 0 if sys.byteorder == "little" else 1  # where the low half of an int32 lies
+
+
+def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geometry, block: int, exponent_a: Array,
+             exponent_b: Array, scale: float) -> Array:
+    """One contraction of one group of channels.
+
+    Parameters
+    ----------
+    a, b : np.ndarray
+        int8 codes as stored: (C, H, W, N) activations and errors, (O, C, KH, KW) weights; not empty.
+    integers_a, integers_b : np.ndarray
+        int64 of length 256, the integer of each code; sums of a block fit 24 bits.
+    g : Geometry
+        With ``groups == 1``.
+    block : int
+        Elements of a block.
+    exponent_a, exponent_b : np.ndarray
+        int32 as the operands, with one entry for each block; not positive, and the two smallest at least -126 in sum.
+    scale : float
+        A power of two that the sums are multiplied by at the end.
+
+    Returns
+    -------
+    np.ndarray
+        float32 in storage order.
+    """
+    name = f"mx_{g.kind}[{TIERS[lib().mlp_tier()]}]"
+    left, right = (table.astype(np.int16)[codes.view(np.uint8)]
+                   for table, codes in ((integers_a, a), (integers_b, b)))
+    scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
+    run = _weight_grad if g.kind == "conv2d_weight_grad" else _rows
+    result = run(left, right, scales[0], scales[1], g, block, scale, name)
+    count(name)
+    return result
+
+
+def _pairs(length: int, block: int) -> tuple[Array, Array, Array]:
+    """Which neighbours form pairs: block, place in it and first element of each; a block of odd length ends alone."""
+    first = np.concatenate([np.arange(start, min(start + block, length), 2) for start in range(0, length, block)])
+    return first // block, first % block // 2, first
+
+
+def _whole(first: Array, length: int, block: int) -> Array:
+    """Pairs with a second element."""
+    return (first % block + 1 < block) & (first + 1 < length)
+
+
+def _rows(x: Array, w: Array, scale_x: Array, scale_w: Array, g: Geometry, block: int, scale: float,
+          name: str) -> Array:
+    """Forward and input gradient: pairs of channels, lanes are images."""
+    forward = g.kind == "conv2d"
+    if not forward:
+        w, scale_w = w.transpose(1, 0, 2, 3), scale_w.transpose(1, 0, 2, 3)
+    (channels, height, width, batch), taps = x.shape, list(zip(g.kernel, g.stride, g.padding, g.dilation, strict=True))
+    before, sizes = list(g.padding), [height + 2 * g.padding[0], width + 2 * g.padding[1]]
+    if not forward:
+        before = [max(0, -((p - (k - 1) * d) // s)) for k, s, p, d in taps]
+        sizes = [max(left + (n - 1 + p) // s + 1, left + have)
+                 for left, n, have, (_, s, p, _) in zip(before, g.size, (height, width), taps, strict=True)]
+    lanes = int(lib().mlp_mx_lanes())
+    padded = -(-batch // lanes) * lanes
+    place, index, first = _pairs(channels, block)
+    second = _whole(first, channels, block)
+    inside = (slice(None), slice(before[0], before[0] + height), slice(before[1], before[1] + width), slice(0, batch))
+    input_ = np.zeros((len(first), *sizes, padded, 2), np.int16)
+    input_[(*inside, FIRST)] = x[first]
+    input_[(second, *inside[1:], 1 - FIRST)] = x[first[second] + 1]
+    scale_input = np.zeros((scale_x.shape[0], *sizes, padded), np.float32)
+    scale_input[inside] = scale_x
+    weight = np.zeros((len(w), place[-1] + 1, *g.kernel, index.max() + 1, 2), np.int16)
+    weight[:, place, :, :, index, FIRST] = w[:, first].transpose(1, 0, 2, 3)
+    weight[:, place[second], :, :, index[second], 1 - FIRST] = w[:, first[second] + 1].transpose(1, 0, 2, 3)
+    out = empty(result_shape(g), np.float32)
+    check(_call("mlp_mx_rows", input=input_.view(np.int32), weight=weight.view(np.int32), scale_input=scale_input,
+                scale_weight=np.ascontiguousarray(scale_w), out=out, scale=scale, input_grad=not forward, batch=batch,
+                lanes=padded, out_channels=len(w), blocks=weight.shape[1], pairs=weight.shape[4],
+                all_pairs=len(first), in_size=sizes, out_size=g.out_size if forward else g.size, kernel=g.kernel,
+                stride=g.stride, padding=g.padding, dilation=g.dilation, left=before), name)
+    return out
+
+
+def _weight_grad(error: Array, act: Array, scale_error: Array, scale_act: Array, g: Geometry, block: int,
+                 scale: float, name: str) -> Array:
+    """Weight gradient: pairs of images, lanes are input channels."""
+    (channels, height, width, batch), lanes = act.shape, int(lib().mlp_mx_lanes())
+    place, index, first = _pairs(batch, block)
+    second = _whole(first, batch, block)
+    errors = np.zeros((*error.shape[:3], len(first), 2), np.int16)
+    errors[..., FIRST] = error[..., first]
+    errors[..., second, 1 - FIRST] = error[..., first[second] + 1]
+    sizes, vectors = (height + 2 * g.padding[0], width + 2 * g.padding[1]), -(-channels // lanes)
+    acts = np.zeros((vectors, *sizes, len(first), lanes, 2), np.int16)
+    scales = np.zeros((vectors, *sizes, place[-1] + 1, lanes), np.float32)
+    rows, columns = (slice(p, p + n) for p, n in zip(g.padding, (height, width), strict=True))
+    for v in range(vectors):
+        part = act[v * lanes:(v + 1) * lanes]
+        here = acts[v, rows, columns, :, :len(part)]
+        here[..., FIRST] = part[..., first].transpose(1, 2, 3, 0)
+        here[..., 1 - FIRST][:, :, second] = part[..., first[second] + 1].transpose(1, 2, 3, 0)
+        scales[v, rows, columns, :, :len(part)] = scale_act[v * lanes:(v + 1) * lanes].transpose(1, 2, 3, 0)
+    out = empty((g.features, *g.kernel, vectors * lanes), np.float32)
+    check(_call("mlp_mx_wgrad", error=errors.view(np.int32), act=acts.view(np.int32),
+                scale_error=np.ascontiguousarray(scale_error), scale_act=scales, out=out, features=g.features,
+                vectors=vectors, pairs=len(first), block_pairs=index.max() + 1, size=sizes, out_size=g.out_size,
+                kernel=g.kernel, stride=g.stride, dilation=g.dilation), name)
+    sums = out[..., :channels].transpose(0, 3, 1, 2)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ascontiguousarray(np.multiply(sums, scale, dtype=np.float64).astype(np.float32))
+
+
+def _call(struct: str, **fields: Any) -> int:
+    """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
+    geometry = ffi.new(f"{struct} *")
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
+        setattr(geometry, name, value)
+    return int(getattr(lib(), f"{struct}_contract")(geometry))
