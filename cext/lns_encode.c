@@ -6,7 +6,7 @@
  * quotients, and the loop is integer comparisons only. */
 #include "quantise.h"
 
-enum { NEAREST = 0, LINEAR = 1, EXPONENT = 2, BLOCK = 128, FEW = 16, LOG_BITS = 22 };
+enum { NEAREST = 0, LINEAR = 1, EXPONENT = 2, BLOCK = 128, FEW = 16, LEVELS = 256, LOG_BITS = 22 };
 
 typedef struct {
     const float *x;
@@ -61,8 +61,8 @@ MLP_INLINE uint32_t store(void *codes, int width, int64_t at, const uint32_t *wo
     return largest;
 }
 
-/* Where the level rises inside an octave of x, as mantissa bits of x; 2^23 where it does not. Returns the level, relative
- * to the octave of the maximum and at most 0, of the octave's first number. */
+/* Where the level rises inside an octave of x, as mantissa bits of x; 2^23 where it does not. Returns the level of the
+ * octave's first number, relative to the octave of the maximum and at most 0. */
 static int32_t own_edges(const lns_task *t, uint32_t maximum, int32_t *bound)
 {
     int64_t gamma = t->lattice;
@@ -85,13 +85,35 @@ static int32_t own_edges(const lns_task *t, uint32_t maximum, int32_t *bound)
     return (int32_t)first;
 }
 
-/* Nearest levels under one maximum: gamma (a constant here) integer comparisons an element. */
-MLP_INLINE uint32_t shared_run(const lns_task *t, const mlp_run *run, const int32_t *bound, int32_t offset, int gamma)
+/* Up by linear distance, between values read from a table: as linear_level, with the table of one maximum. */
+MLP_INLINE void raise_levels(const float *worth, const uint32_t *word, const uint32_t *draw, int32_t *level, int64_t n,
+                             int32_t top)
+{
+    for (int64_t j = 0; j < n; j++) {
+        int32_t k = level[j];
+        k = k < 0 ? 0 : k;
+        k = k > top - 1 ? top - 1 : k;
+        uint32_t bits = word[j] & MLP_ABS_MASK;
+        float magnitude;
+        memcpy(&magnitude, &bits, sizeof magnitude);
+        double low = worth[k], high = worth[k + 1];
+        level[j] = k + ((double)draw[j] * (high - low) < ((double)magnitude - low) * 4294967296.0);
+    }
+}
+
+/* Levels under one maximum, nearest or by linear distance: gamma (a constant here) integer comparisons an element. */
+MLP_INLINE uint32_t shared_run(const lns_task *t, const mlp_run *run, const int32_t *bound, int32_t offset, int gamma,
+                               int linear)
 {
     const float *restrict x = t->x + run->position;
     int32_t top = (int32_t)t->top, edge[FEW];
     memcpy(edge, bound, (size_t)gamma * sizeof *edge);
-    uint32_t largest = 0;
+    float worth[LEVELS + 1];
+    double maximum = t->maximum[run->scale];
+    for (int32_t k = 0; linear && k <= top; k++)
+        worth[k] = (float)(maximum * t->values[k]);
+    uint32_t key = linear ? t->key[0] : 0, run_key = linear ? mlp_run_key(t->key, run->index) : 0;
+    uint32_t index = (uint32_t)run->index, step = (uint32_t)run->index_step, largest = 0;
     for (int64_t begin = 0; begin < run->n; begin += BLOCK) {
         int64_t n = run->n - begin < BLOCK ? run->n - begin : BLOCK;
         uint32_t word[BLOCK];
@@ -104,7 +126,13 @@ MLP_INLINE uint32_t shared_run(const lns_task *t, const mlp_run *run, const int3
                 k += mantissa >= edge[r];
             level[j] = k;
         }
-        uint32_t seen = store(t->codes, t->width, run->position + begin, word, level, n, 1, top);
+        if (linear) {
+            uint32_t draw[BLOCK];
+            for (int64_t j = 0; j < n; j++)
+                draw[j] = mlp_draw(key, run_key, index + (uint32_t)(begin + j) * step);
+            raise_levels(worth, word, draw, level, n, top);
+        }
+        uint32_t seen = store(t->codes, t->width, run->position + begin, word, level, n, !linear, top);
         largest = seen > largest ? seen : largest;
     }
     return largest;
@@ -172,33 +200,33 @@ MLP_INLINE uint32_t general_run(const lns_task *t, const mlp_run *run, int64_t s
     return largest;
 }
 
-MLP_INLINE uint32_t nearest_run(const lns_task *t, const mlp_run *run)
+/* `linear` is a constant: nearest or by linear distance. */
+MLP_INLINE uint32_t fast_or_general_run(const lns_task *t, const mlp_run *run, int linear)
 {
     uint32_t maximum;
     memcpy(&maximum, t->maximum + run->scale, sizeof maximum);
     int32_t exponent = (int32_t)(maximum >> 23), gamma = (int32_t)t->lattice;
-    if (run->scale_step == 0 && gamma <= FEW && run->n >= BLOCK && exponent > 0) {
+    int64_t worth_it = linear ? 4 * t->top : BLOCK;
+    if (run->scale_step == 0 && gamma <= FEW && (!linear || t->top <= LEVELS) && run->n >= worth_it && exponent > 0) {
         int32_t bound[FEW], offset = (int32_t)t->top - gamma * exponent + own_edges(t, maximum, bound);
-        if (offset + gamma <= 1) /* subnormal x and the octave above them have the smallest level */
+        if (offset + gamma <= !linear) /* all subnormal x, whose mantissas the edges do not fit, end up lowest */
             switch (gamma) {
-            case 1: return shared_run(t, run, bound, offset, 1);
-            case 2: return shared_run(t, run, bound, offset, 2);
-            case 4: return shared_run(t, run, bound, offset, 4);
-            case 8: return shared_run(t, run, bound, offset, 8);
-            default: return shared_run(t, run, bound, offset, 16);
+            case 1: return shared_run(t, run, bound, offset, 1, linear);
+            case 2: return shared_run(t, run, bound, offset, 2, linear);
+            case 4: return shared_run(t, run, bound, offset, 4, linear);
+            case 8: return shared_run(t, run, bound, offset, 8, linear);
+            default: return shared_run(t, run, bound, offset, 16, linear);
             }
     }
-    return run->scale_step == 0 ? general_run(t, run, 0, NEAREST) : general_run(t, run, run->scale_step, NEAREST);
+    return general_run(t, run, run->scale_step, linear ? LINEAR : NEAREST);
 }
 
 MLP_INLINE uint32_t encode_lns_run(const void *task, const mlp_run *run)
 {
     const lns_task *t = task;
-    if (t->rule == LINEAR)
-        return general_run(t, run, run->scale_step, LINEAR);
     if (t->rule == EXPONENT)
         return general_run(t, run, run->scale_step, EXPONENT);
-    return nearest_run(t, run);
+    return t->rule == LINEAR ? fast_or_general_run(t, run, 1) : fast_or_general_run(t, run, 0);
 }
 
 MLP_RUN_TIERS(encode_lns_run)
