@@ -149,8 +149,7 @@ class Parameter(Tensor):
             return 0
         self._code, clamped = format.encode(values, scales=scales), _count_clamped(format, values, scales)
         self._fixed_scales, self.rounding = scales is not None, rounding
-        # Shape and dtype without memory: four bytes that stand for every element, read-only.
-        self._data = np.broadcast_to(np.float32(0), values.shape)
+        self._data = _stand_in(values.shape)
         return clamped
 
     def write(self, values: np.ndarray, *, stream: Any = None) -> int:
@@ -183,9 +182,22 @@ class Parameter(Tensor):
         self._code = self._code.format.encode(values, stream=stream, scales=scales)
         return _count_clamped(self._code.format, values, scales)
 
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        attributes, slots = state  # of copy.deepcopy and pickle, which write the stand-in out in full
+        self.__dict__.update(attributes)
+        for name, value in slots.items():
+            setattr(self, name, value)
+        if self._code is not None:
+            self._data = _stand_in(self._code.shape)
+
     @property
     def _label(self) -> str:
         return f"parameter {self.name or '(unnamed)'}"
+
+
+def _stand_in(shape: tuple[int, ...]) -> np.ndarray:
+    """Shape and dtype without memory: four read-only bytes that stand for every element."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def _count_clamped(format: Format, values: np.ndarray, scales: tuple[np.ndarray, ...] | None) -> int:

@@ -50,7 +50,7 @@ class Madam(Optimizer):
         Decay of the running mean of the squared gradient.
     p_scale : float
         The bound on weights in units of their root mean square at the start (of the first step; for codes, of the
-        optimizer's construction).
+        optimizer's construction). What lies beyond it is clamped there, as in the released code.
     g_bound : float
         The bound on g*.
     round_gradient : bool or None

@@ -1,5 +1,7 @@
 """Parameters that live as codes: no float copy anywhere, one way in, and a forward pass on integers only."""
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -49,6 +51,16 @@ def test_no_float_array_is_held():
     floats = [slot for slot in (param._data, *vars(param).values()) if isinstance(slot, np.ndarray)]
     assert [array.strides for array in floats] == [(0, 0)], "shape and type only: four bytes for all elements"
     assert param.data is not param.data, "decoded anew each time: no cache that could be stale or written to"
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies_and_pickles_hold_codes_too(again):
+    param = stored(normal(30, 20), rounding="stochastic")
+    twin = again(param)
+    assert twin.code is not param.code and (twin.data == param.data).all() and twin.rounding == "stochastic"
+    assert twin._data.strides == (0, 0) and twin.requires_grad and twin.grad is None
+    twin.write(np.zeros((30, 20), np.float32))
+    assert param.data.any() and not twin.data.any()
 
 
 def test_data_is_read_only_and_assignment_says_what_to_do():
