@@ -187,11 +187,12 @@ typedef struct {
 } mlp_lns_narrow;
 int mlp_lns_narrow_contract(const mlp_lns_narrow *g, int64_t *overflows);   /* adds the saturations to *overflows */
 
-/* mx_*.c: MX elements as 16-bit integers, two along the sum in an int32, the first one low; absent ones are 0. Sums of a
- * block fit 31 bits; scales are powers of two such that no term is subnormal. Every size is at least 1. */
+/* mx_*.c: MX elements as 16-bit integers, two along the sum in an int32, the first one low; absent ones are 0. Sums of
+ * a block fit 31 bits; scales are powers of two such that no term is subnormal. Every size is at least 1. */
 int64_t mlp_mx_lanes(void);                            /* int32 lanes of a vector, not a status */
 typedef struct {
-    const int32_t *input, *weight;                     /* (all_pairs, *in_size, lanes); (out_channels, blocks, *kernel, pairs) */
+    const int32_t *input;                              /* (all_pairs, *in_size, lanes) */
+    const int32_t *weight;                             /* (out_channels, blocks, *kernel, pairs) */
     const float *scale_input, *scale_weight;           /* (blocks, *in_size, lanes); (out_channels, blocks, *kernel) */
     float *out;                                        /* (out_channels, *out_size, batch) */
     double scale;
@@ -209,3 +210,10 @@ typedef struct {
     int64_t features, vectors, pairs, block_pairs, size[2], out_size[2], kernel[2], stride[2], dilation[2];
 } mlp_mx_wgrad;                                        /* size: of the activation with its padding */
 int mlp_mx_wgrad_contract(const mlp_mx_wgrad *g);
+typedef struct {
+    int man, emin, top, highest, ceil;                 /* highest: exponent of the largest value */
+    float largest;
+} mlp_mx_element;
+int mlp_mx_encode(const mlp_mx_element *g, const float *x, const uint32_t *draw, int64_t outer, int64_t length,
+                  int64_t inner, int64_t run, int64_t block, int8_t *codes, uint8_t *scales, uint32_t *largest);
+                                      /* (outer, length, inner), blocks along length; draw NULL rounds to nearest */

@@ -1,6 +1,7 @@
 /* Contractions of MX codes: integer MACs inside a block, one float32 add between blocks, in ascending order. Twins in
  * minilp/kernels/reference_mx.py.
  *
+ *   mx_encode.c  real numbers to levels and scales
  *   mx_lanes.h   the vector loops, one body for all tiers
  *   mx_tiers.c   their instances and the drivers
  *

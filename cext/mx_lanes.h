@@ -72,8 +72,8 @@ TARGET static void NAME(mlp_mx_row)(const mlp_mx_rows *g, int64_t y, int64_t v)
 }
 
 /* `features` output channels from o on and `taps` neighbours from (ky, kx) on, for one vector of input channels. */
-MLP_INLINE void NAME(mlp_mx_weight_jobs)(const int features, const int taps, const mlp_mx_wgrad *g, int64_t o, int64_t ky,
-                                         int64_t kx, int64_t vector)
+MLP_INLINE void NAME(mlp_mx_weight_jobs)(const int features, const int taps, const mlp_mx_wgrad *g, int64_t o,
+                                         int64_t ky, int64_t kx, int64_t vector)
 {
     int64_t feature = g->out_size[0] * g->out_size[1] * g->pairs, blocks = mlp_ceil_div(g->pairs, g->block_pairs);
     int64_t tap = g->dilation[1] * g->pairs * LANES, scale_tap = g->dilation[1] * blocks * LANES;

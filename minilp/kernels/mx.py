@@ -1,7 +1,8 @@
 """MX kernels: small elements under one power of two per block, and contractions in integers inside a block.
 
-Each function checks its operands and gives the result its layout. Contractions whose block sums fit 24 bits run in C
-or in its NumPy twin (:mod:`minilp.kernels.reference_mx`), with the same bits; encoding, and E4M3 and E5M2, in NumPy.
+Each function checks its operands and gives the result its layout. Encoding in blocks, and contractions whose
+block sums fit 24 bits, run in C or in their NumPy twins (:mod:`minilp.kernels.reference_mx`), with the same bits;
+contractions of E4M3 and E5M2 run in NumPy.
 """
 from __future__ import annotations
 
@@ -121,6 +122,11 @@ def mx_encode(x: Array, axis: int, run: int, block: int, element: Element, *, ce
     order = storage_order(x)
     stored, place, inverse = np.ascontiguousarray(x.transpose(order)), order.index(axis), np.argsort(order)
     draw = None if stream is None else np.ascontiguousarray(random_bits(x.shape, stream).transpose(order))
+    if active() == "c" and x.size:
+        codes, scales = mx_c.encode(stored, draw, place, run, block, element, ceil)
+        if codes is None:
+            raise not_finite(x, name)
+        return codes.transpose(inverse), scales.transpose(inverse)
     maximum = reference_mx.maxima(stored, place, run, block)
     if not np.isfinite(maximum).all():
         raise not_finite(x, name)

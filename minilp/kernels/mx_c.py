@@ -1,6 +1,7 @@
 """The C kernels behind :func:`minilp.kernels.mx.mx_contract`: operands laid out in pairs, with their padding."""
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ from minilp.kernels.backend import TIERS, check, count, ffi, lib
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
+from minilp.kernels.reference_quantise import INFINITY_BITS
 
 C_TYPES = {"int32": "int32_t", "float32": "float"}
 FIRST = 0 if sys.byteorder == "little" else 1  # where the low half of an int32 lies
@@ -47,6 +49,40 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
     result = run(left, right, scales[0], scales[1], g, block, scale, name)
     count(name)
     return result
+
+
+def encode(stored: Array, draw: Array | None, axis: int, run: int, block: int, element: Any,
+           ceil: bool) -> tuple[Any, Array]:
+    """Levels and scale codes in blocks along an axis.
+
+    Parameters
+    ----------
+    stored : np.ndarray
+        float32, C order, not empty.
+    draw : np.ndarray or None
+        uint32 words of the same shape, C order; None rounds to nearest even.
+    axis, run, block, element, ceil
+        As for :func:`minilp.kernels.mx.mx_encode`; ``axis`` of ``stored``.
+
+    Returns
+    -------
+    (np.ndarray or None, np.ndarray)
+        int8 codes (None where the tensor holds NaN or infinity) and uint8 scale codes, C order.
+    """
+    length = stored.shape[axis]
+    outer, inner = math.prod(stored.shape[:axis]), math.prod(stored.shape[axis + 1:])
+    codes = np.empty(stored.shape, np.int8)
+    scales = np.empty((*stored.shape[:axis], length // run * -(-run // block), *stored.shape[axis + 1:]), np.uint8)
+    numbers = ffi.new("mlp_mx_element *", {
+        "man": element.man, "emin": element.emin, "top": element.top, "highest": element.highest, "ceil": int(ceil),
+        "largest": element.largest})
+    largest = ffi.new("uint32_t *")
+    words = ffi.NULL if draw is None else ffi.from_buffer("uint32_t[]", draw)
+    check(lib().mlp_mx_encode(numbers, ffi.from_buffer("float[]", stored), words, outer, length, inner, run, block,
+                              ffi.from_buffer("int8_t[]", codes), ffi.from_buffer("uint8_t[]", scales), largest),
+          "mx_encode")
+    count(f"mx_encode[{TIERS[lib().mlp_tier()]}]")
+    return (codes if largest[0] < INFINITY_BITS else None), scales
 
 
 def _pairs(length: int, block: int) -> tuple[Array, Array, Array]:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from minilp.formats import MX, PoT, Spec
+from minilp.formats import MX, PoT, Spec, Stream
 from minilp.kernels import available_tiers, calls, set_num_threads, threads, use_backend, use_isa
 from minilp.testing import exact
 from minilp.testing.runner import numbers
@@ -160,3 +160,34 @@ def test_empty_sums_and_empty_batches(backend):
     for rows, depth in ((0, 4), (3, 0)):
         a, b = (encode(fmt, np.zeros((n, depth), np.float32), spec, i) for i, n in enumerate((rows, 2)))
         assert np.array_equal(fmt.contract(a, b, spec), np.zeros((rows, 2)))
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_encode_equals_its_twin_everywhere(needs_c, element):
+    """Blocks along every axis, in both memory orders and rounding modes; ties, subnormals, the largest floats."""
+    rng, before = np.random.default_rng(7), threads()
+    try:
+        for n, (shape, runs) in enumerate((((67,), (67, 1)), ((5, 66), (66, 33)), ((35, 40, 3, 2), (35, 40, 10)),
+                                           ((130, 3, 5, 5), (130, 65)))):
+            x = (numbers(rng, *shape) * np.exp2(rng.integers(-130, 100, shape))).astype(np.float32)
+            flat = x.reshape(-1)
+            flat[::3] = rng.integers(-64, 65, len(flat[::3])) / 16  # ties under many a scale
+            flat[:4] = 1e-45, -np.finfo(np.float32).max, -0.0, 2.0**-126
+            stored = np.ascontiguousarray(np.moveaxis(x, 0, -1))
+            for axis, run, stream, rule in ((a, r, s, c) for a in range(x.ndim) for r in (None, *runs)
+                                            for s in (None, Stream(seed=n)) for c in ("floor", "ceil")):
+                if run is not None and x.shape[axis] % run:
+                    continue
+                fmt = MX(element, scale_rule=rule)
+                for y in (x, np.moveaxis(stored, -1, 0)):
+                    set_num_threads(1 + n % 2)
+
+                    def code(fmt=fmt, y=y, axis=axis, run=run, stream=stream):
+                        return fmt.encode_along(y, axis, run=run, stream=stream)
+                    (_, want), *others = everywhere(code)
+                    for way, got in others:
+                        assert np.array_equal(got.codes, want.codes), (shape, axis, run, stream, way)
+                        assert np.array_equal(got.scales[0], want.scales[0]), (shape, axis, run, way)
+                        assert got.codes.strides == want.codes.strides
+    finally:
+        set_num_threads(before)
