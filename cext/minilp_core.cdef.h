@@ -122,9 +122,9 @@ int mlp_minifloat_conv2d_weight_grad(const mlp_f32_geometry *g, int exact, const
                                      int man_x, int64_t run, void *sums);
 
 /* mls_*.c: MLS codes. Integers are table[code & 255]; a group scale is (1 + bit/2) 2^-exponent; sums come out times
- * `scale`. A group is one index of the sum's outermost axis, or with `one` all of it: only the scales at index 0 of that
- * axis are then read. `wide` is needed where the products inside a group and four bits more do not fit 31 bits, or two
- * exponents exceed 118 in sum; `product` bounds the product of two integers. Every size is at least 1. */
+ * `scale`. A group is one index of the sum's outermost axis, or with `one` all of it: scales then have 1 in the place of
+ * that axis. `wide` is needed where the products inside a group and four bits more do not fit 31 bits, or two exponents
+ * exceed 118 in sum; `product` bounds the product of two integers. Every size is at least 1. */
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
                    const uint32_t *key, uint64_t offset, uint32_t *largest);

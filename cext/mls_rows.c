@@ -138,7 +138,7 @@ typedef struct {
 static void add_group(const plan *p, int64_t f, int64_t o, int64_t q, int64_t down, int64_t across, const scratch *s)
 {
     const mlp_mls_rows *g = p->g;
-    int64_t lanes = p->lanes->lanes, bytes = p->lanes->bytes, k = o * g->in_channels + q, vectors = down * across;
+    int64_t lanes = p->lanes->lanes, bytes = p->lanes->bytes, k = o * p->groups + q, vectors = down * across;
     int64_t length = p->pairs[f] * p->planes / p->groups, last = (q + 1) * length;
     int32_t e[MLP_MLS_MOST_LANES] __attribute__((aligned(64)));
     int32_t both[MLP_MLS_MOST_LANES] __attribute__((aligned(64)));

@@ -73,17 +73,19 @@ static void mac_channel(const plan *p, const char *act, char *sums, int64_t *tot
         }
 }
 
-/* The scales of `valid` lanes, which hold samples from n on of output channel f and input channel c. */
+/* The scales of `valid` lanes, which hold samples from n on of output channel f and input channel c; with `one`, those
+ * of the channels. */
 typedef struct {
     int32_t e[MLP_MLS_MOST_LANES] __attribute__((aligned(64)));
     int32_t both[MLP_MLS_MOST_LANES] __attribute__((aligned(64)));
     int32_t any[MLP_MLS_MOST_LANES] __attribute__((aligned(64)));
 } scales;
 
-static void set_scales(const mlp_mls_wgrad *g, int64_t f, int64_t c, int64_t n, int64_t step, int64_t valid, scales *s)
+static void set_scales(const mlp_mls_wgrad *g, int64_t f, int64_t c, int64_t n, int64_t valid, scales *s)
 {
+    int64_t row = g->one ? 1 : g->batch, step = !g->one;
     for (int64_t j = 0; j < valid; j++) {
-        int64_t i = f * g->batch + n + j * step, k = c * g->batch + n + j * step;
+        int64_t i = f * row + n + j * step, k = c * row + n + j * step;
         s->e[j] = g->exponent_error[i] + g->exponent_act[k] + 2;
         s->both[j] = -(g->bit_error[i] & g->bit_act[k]);
         s->any[j] = -(g->bit_error[i] | g->bit_act[k]);
@@ -98,7 +100,7 @@ static void add_samples(const plan *p, int64_t c, int64_t n, const char *sums, c
     int64_t lanes = p->lanes->lanes, valid = mlp_min(lanes, g->batch - n);
     for (int64_t f = 0; f < g->features; f++) {
         scales s = {{0}, {0}, {0}};
-        set_scales(g, f, c, n, 1, valid, &s);
+        set_scales(g, f, c, n, valid, &s);
         memset(terms, 0, (size_t)(p->taps * p->lanes->bytes));
         if (g->wide)
             p->lanes->shift_wide(wide + f * p->taps * lanes, p->taps, s.e, s.both, s.any, terms);
@@ -116,7 +118,7 @@ static void add_whole(const plan *p, int64_t c, const int64_t *whole, float *tot
     int64_t lanes = p->lanes->lanes;
     for (int64_t f = 0; f < p->g->features; f++) {
         scales s;
-        set_scales(p->g, f, c, 0, 0, lanes, &s);
+        set_scales(p->g, f, c, 0, lanes, &s);
         for (int64_t t = 0, few; t < p->taps; t += few) {
             int64_t sums[MLP_MLS_MOST_LANES] = {0};
             float terms[MLP_MLS_MOST_LANES] = {0};

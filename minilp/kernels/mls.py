@@ -156,7 +156,7 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
         size = None if kind == "linear" else (1, 1)
     name = kind.replace("linear", "conv2d")
     g = geometry(name, codes_a, codes_b, stride, padding, dilation, groups, size)
-    axis_a, axis_b = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}[name]
+    axis_a, axis_b = mls_c.SUMMED[name]
     runs = a.varies(axis_a) or b.varies(axis_b) or codes_a.shape[axis_a] == 1
     inner = g.kernel[0] * g.kernel[1] if name != "conv2d_weight_grad" else g.out_size[0] * g.out_size[1]
     bits = (a.largest * b.largest).bit_length() + (max((inner if runs else g.depth) - 1, 0)).bit_length()

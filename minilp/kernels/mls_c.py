@@ -10,6 +10,8 @@ from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 
+SUMMED = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}
+"""The axes of both operands that the groups of a sum follow."""
 C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
@@ -44,6 +46,9 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     shared = {"out": result, "scale": scale, "one": not runs, "wide": wide,
               "product": int(table_a.max()) * int(table_b.max()), "kernel": g.kernel, "stride": g.stride,
               "padding": g.padding, "dilation": g.dilation}
+    if not runs:  # scales do not vary along the sum
+        axis_a, axis_b = SUMMED[g.kind]
+        bits, exponents = ((pair[0].take([0], axis_a), pair[1].take([0], axis_b)) for pair in (bits, exponents))
     (bit_a, bit_b), (exponent_a, exponent_b) = (tuple(map(_int32, pair)) for pair in (bits, exponents))
     if g.kind == "conv2d_weight_grad" and g.size == g.kernel == (1, 1) and g.padding == (0, 0):
         # of a linear layer: the product of error^T and act is a forward one, samples in the place of input channels
