@@ -103,6 +103,26 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def _lns_theory(args: argparse.Namespace) -> int:
+    from minilp.experiments import lns_theory
+
+    print(lns_theory.table(lns_theory.update_errors(draws=args.draws, seed=args.seed)))
+    return 0
+
+
+def _update_bits(args: argparse.Namespace) -> int:
+    from minilp.experiments import update_bits, update_bits_report
+
+    if args.threads is not None:
+        minilp.set_num_threads(args.threads)
+    record = update_bits.sweep(rounding=args.rounding, seeds=range(args.seeds), json_file=args.json,
+                               say=lambda line: print(line, flush=True))
+    print(f"\n{update_bits_report.table(record)}")
+    if args.plot:
+        print(f"plot: {args.plot}" if update_bits_report.plot(record, args.plot) else NO_PLOT)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
@@ -162,7 +182,30 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=WHOLE, default=2, metavar="N", help="threads of each system (default 2)")
     sub.add_argument("--no-rival", dest="rival", action="store_false", help="leave torch out where it is installed")
     sub.add_argument("--json", metavar="FILE", help="write the rows here too, a list of objects")
+
+    _add_experiments(command("experiment", _lns_theory, "Small experiments behind claims of the papers."))
     return top
+
+
+def _add_experiments(sub: argparse.ArgumentParser) -> None:
+    which = sub.add_subparsers(title="experiments", required=True, metavar="EXPERIMENT")
+
+    words = "LNS-Madam's theory: quantisation errors of three update rules, and their bounds."
+    theory = which.add_parser("lns-theory", help=words, description=words, allow_abbrev=False)
+    theory.set_defaults(run=_lns_theory)
+    theory.add_argument("--draws", type=WHOLE, default=200, metavar="N", help="roundings of each step (default 200)")
+    theory.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="of weights, gradients and rounding")
+
+    words = "Madam, SGD and AdamW on stored weights of 16 down to 10 bits, some minutes on one core: table and plot."
+    bits = which.add_parser("update-bits", help=words, description=words, allow_abbrev=False)
+    bits.set_defaults(run=_update_bits)
+    bits.add_argument("--rounding", choices=("stochastic", "nearest"), default="stochastic",
+                      help="of updates (default stochastic)")
+    bits.add_argument("--seeds", type=WHOLE, default=1, metavar="N",
+                      help="runs of each, with seeds 0 to N-1 (default 1)")
+    bits.add_argument("--json", metavar="FILE", help="record every run here; runs recorded already are not repeated")
+    bits.add_argument("--plot", metavar="FILE", help="draw accuracy against bits (PNG)")
+    bits.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
 
 
 def _add_inspect(sub: argparse.ArgumentParser) -> None:
