@@ -159,18 +159,23 @@ def test_memory_is_rounded_after_every_step_and_nothing_else_is():
         assert (a.state[0]["momentum_buffer"] == buffer).all() and (param.data == free.data).all(), step
 
 
-def test_the_state_role_reaches_the_parameters_and_rounds_each_array_with_draws_of_its_own():
+class TwoAlike(optim.Optimizer):
+    """Remembers the gradient twice."""
+
+    def update(self, p, grad, state, group, weight_decay):
+        state.update(one=grad.copy(), two=grad.copy())
+
+
+def test_the_state_role_reaches_the_parameters_and_each_array_has_draws_of_its_own():
     model = nn.Linear(40, 50)
     Recipe(state=Role(Fixed(8), rounding="stochastic")).apply(model)
-    optimizer = optim.Adam(model.parameters())
     for param in model.parameters():
         assert param.state_role.format == Fixed(8) and param.code is None
-    model.weight.grad = np.full((50, 40), 0.3, np.float32)
-    model.weight.grad[0, 0] = 1.0
+    optimizer = TwoAlike(model.parameters(), {"lr": 0.1})
+    model.weight.grad = np.full((50, 40), 100.5 / 128, np.float32)
     with rounding_context(0, 0):
         optimizer.step()
-    mean, square = optimizer.state[0]["exp_avg"], optimizer.state[0]["exp_avg_sq"]
-    for array in (mean, square):
-        assert 1 < len(np.unique(array[1:])) <= 2
-    up = [array[1:] == array[1:].max() for array in (mean, square)]
-    assert 0.2 < (up[0] == up[1]).mean() < 0.95
+    ups = [optimizer.state[0][name] * 128 - 100 for name in ("one", "two")]
+    for up in ups:
+        assert set(np.unique(up)) == {0, 1} and 0.4 < up.mean() < 0.6
+    assert 0.4 < (ups[0] == ups[1]).mean() < 0.6
