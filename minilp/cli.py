@@ -24,6 +24,15 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
     return convert
 
 
+def _rate(text: str) -> tuple[str, float]:
+    """``NAME=X``, a learning rate of one optimizer."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=X, such as sgd=0.1, got {text!r}") from None
+
+
 WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
 ROOT = "folder of the data sets (default $MINILP_DATA, else ~/.cache/minilp)"
 THREADS = "threads of the C kernels; changes no number"
@@ -115,8 +124,8 @@ def _update_bits(args: argparse.Namespace) -> int:
 
     if args.threads is not None:
         minilp.set_num_threads(args.threads)
-    record = update_bits.sweep(rounding=args.rounding, seeds=range(args.seeds), json_file=args.json,
-                               say=lambda line: print(line, flush=True))
+    record = update_bits.sweep(rounding=args.rounding, seeds=range(args.seeds), rates=dict(args.lr),
+                               json_file=args.json, say=lambda line: print(line, flush=True))
     print(f"\n{update_bits_report.table(record)}")
     if args.plot:
         print(f"plot: {args.plot}" if update_bits_report.plot(record, args.plot) else NO_PLOT)
@@ -203,6 +212,8 @@ def _add_experiments(sub: argparse.ArgumentParser) -> None:
                       help="of updates (default stochastic)")
     bits.add_argument("--seeds", type=WHOLE, default=1, metavar="N",
                       help="runs of each, with seeds 0 to N-1 (default 1)")
+    bits.add_argument("--lr", type=_rate, action="append", default=[], metavar="NAME=X",
+                      help="learning rate of an optimizer, such as sgd=0.1, instead of the search's; may be repeated")
     bits.add_argument("--json", metavar="FILE", help="record every run here; runs recorded already are not repeated")
     bits.add_argument("--plot", metavar="FILE", help="draw accuracy against bits (PNG)")
     bits.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)

@@ -9,7 +9,7 @@ there is no float copy. Our assumptions, the same for all optimizers:
 * weights live as codes in every layer, norms and biases included; SGD's and AdamW's scales follow each tensor's
   maximum, Madam's are fixed at the start (its bound on weights);
 * momentum and second moments are float32;
-* the learning rate is the best of a search at 16 bits (:func:`search`) and then the same for all widths.
+* the learning rate is the best of a search at 16 bits (:func:`search`), or given, and the same for all widths.
 
 The column float32 has float32 weights and everything else alike; Madam's normalised gradients are then not rounded to
 integers, so that it is the limit of many bits.
@@ -21,7 +21,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,8 +171,9 @@ def search(run: Callable[[float], dict[str, Any]], start: float) -> float:
 
 
 def sweep(bits: Iterable[int] = BITS, optimizers: Iterable[str] = tuple(START), *, rounding: str = "stochastic",
-          seeds: Sequence[int] = (0,), task: Task | None = None, json_file: str | os.PathLike[str] | None = None,
-          say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+          seeds: Sequence[int] = (0,), rates: Mapping[str, float] | None = None, task: Task | None = None,
+          json_file: str | os.PathLike[str] | None = None, say: Callable[[str], None] = lambda line: None,
+          ) -> dict[str, Any]:
     """The sweep: for each optimizer a search at 16 bits, then every width and float32, for every seed.
 
     Parameters
@@ -185,6 +186,8 @@ def sweep(bits: Iterable[int] = BITS, optimizers: Iterable[str] = tuple(START), 
         Of updates.
     seeds : sequence of int
         The search uses the first.
+    rates : mapping of str to float, or None
+        Learning rates of optimizers that are not to be searched. A file holds one per rounding and optimizer.
     task : Task or None
         None is ``Task()``.
     json_file : path or None
@@ -207,6 +210,9 @@ def sweep(bits: Iterable[int] = BITS, optimizers: Iterable[str] = tuple(START), 
     task, bits, optimizers = task or Task(), tuple(bits), tuple(optimizers)
     if unknown := set(optimizers) - set(START):
         raise ValueError(f"optimizers: expected some of {', '.join(START)}, got {sorted(unknown)[0]!r}")
+    rates = dict(rates or {})
+    if unknown := set(rates) - set(optimizers):
+        raise ValueError(f"rates: expected some of {', '.join(optimizers)}, got {sorted(unknown)[0]!r}")
     if not seeds:
         raise ValueError("seeds: expected at least one, got none")
     for narrow in bits:
@@ -228,15 +234,18 @@ def sweep(bits: Iterable[int] = BITS, optimizers: Iterable[str] = tuple(START), 
             say(describe(done[key]))
         return done[key]
 
-    rates: dict[str, float] = record["learning_rates"].setdefault(rounding, {})
+    chosen: dict[str, float] = record["learning_rates"].setdefault(rounding, {})
     for name in optimizers:
-        rates[name] = search(lambda lr, name=name: run(name, lr, 16, seeds[0]), START[name])  # type: ignore[misc]
+        def tried(lr: float, name: str = name) -> dict[str, Any]:
+            return run(name, lr, 16, seeds[0])
+
+        chosen[name] = rates[name] if name in rates else search(tried, START[name])
         save()
-        say(f"{name}: learning rate {rates[name]:g}")
+        say(f"{name}: learning rate {chosen[name]:g}")
     for seed in seeds:
         for width in (None, *bits):
             for name in optimizers:
-                run(name, rates[name], width, seed)
+                run(name, chosen[name], width, seed)
     return record
 
 

@@ -96,6 +96,8 @@ def test_bad_arguments_are_named_before_anything_runs(swept, tmp_path, monkeypat
         sweep((3,), task=TINY)
     with pytest.raises(ValueError, match="rounding"):
         sweep(rounding="up", task=TINY)
+    with pytest.raises(ValueError, match="rates: expected some of sgd, got 'madam'"):
+        sweep(optimizers=("sgd",), rates={"madam": 0.1}, task=TINY)
     with pytest.raises(ValueError, match="seeds"):
         sweep(seeds=(), task=TINY)
     with pytest.raises(ValueError, match=r"records the task.*'epochs': 2.*'epochs': 3"):
@@ -136,8 +138,16 @@ def test_the_command_records_prints_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(update_bits, "sweep", lambda **given: real((16,), ("sgd",), task=TINY, **given))
     file, picture = tmp_path / "rows.json", tmp_path / "plot.png"
     words = ["experiment", "update-bits", "--rounding", "nearest", "--json", str(file), "--plot", str(picture)]
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--lr", "sgd=0.25"]) == 0
     out = capsys.readouterr().out
-    assert "sgd: learning rate" in out and "rounding of updates: nearest" in out and f"plot: {picture}" in out
-    assert picture.stat().st_size > 1000 and {r["rounding"] for r in json.loads(file.read_text())["rows"]} == {
-        None, "nearest"}
+    rows = json.loads(file.read_text())["rows"]
+    assert {r["lr"] for r in rows} == {0.25}, "a given rate is not searched"
+    assert "sgd: learning rate 0.25" in out and "rounding of updates: nearest" in out and f"plot: {picture}" in out
+    assert picture.stat().st_size > 1000 and {r["rounding"] for r in rows} == {None, "nearest"}
+
+
+@pytest.mark.parametrize("text", ["sgd", "sgd=fast"])
+def test_a_bad_rate_on_the_command_line_is_named(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["experiment", "update-bits", "--lr", text])
+    assert repr(text) in capsys.readouterr().err
