@@ -25,7 +25,7 @@ MLP_INLINE uint32_t to_bits(float x)
 MLP_INLINE uint8_t scale_code(const mlp_mx_element *g, uint32_t maximum)
 {
     if (!maximum)
-        return 0;
+        return 127;
     double value = from_bits(maximum);
     if (g->ceil)
         value /= g->largest;

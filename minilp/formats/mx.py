@@ -39,7 +39,7 @@ class MX(Format):
     2^-127 from below; what is then beyond the largest element saturates. Elements round to nearest even, or
     stochastically. A code is a signed level as in :class:`~minilp.formats.Minifloat`; for ``int8`` it is the integer.
 
-    Our choices where OCP leaves one: subnormal elements are kept; an all-zero block has the scale 2^-127; ``int8``
+    Our choices where OCP leaves one: subnormal elements are kept; an all-zero block has the scale 1; ``int8``
     leaves -128 unused, so that it is symmetric; scales end where every value is a finite float32; NaN and infinity are
     refused, so the scale 255 (NaN) and the elements' NaN and infinity patterns never occur. Sums: see :meth:`contract`.
 

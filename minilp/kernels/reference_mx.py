@@ -62,11 +62,12 @@ def scale_codes(maximum: Array, largest: float, highest: int, ceil: bool) -> Arr
     Returns
     -------
     np.ndarray
-        uint8, at most 254 - highest (every value is then a finite float32); 0 for an all-zero block.
+        uint8, at most 254 - highest (every value is then a finite float32); 127, the scale 1, for an
+        all-zero block, so that empty blocks do not widen the range of a tensor's scales.
     """
     fraction, power = np.frexp(maximum.astype(np.float64) / (largest if ceil else 2.0**highest))
     exponent = power - (fraction == 0.5) if ceil else power - 1
-    exponent = np.where(maximum == 0, -127, np.clip(exponent, -127, 127 - highest))
+    exponent = np.where(maximum == 0, 0, np.clip(exponent, -127, 127 - highest))
     return (exponent + 127).astype(np.uint8)
 
 
