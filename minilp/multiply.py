@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minilp.formats import QTensor, Spec
-from minilp.kernels import float32 as float_kernels
+from minilp.formats.values import float_contraction
 from minilp.table_contract import TABLE, table_contract
 
 EMULATED = "emulated in float64"
@@ -80,36 +80,6 @@ def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np
     _executed[f"{spec.kind}: {EMULATED}"] += 1
     wide = float_contraction(a.decode().astype(np.float64), b.decode().astype(np.float64), spec)
     return wide.astype(np.float32)
-
-
-def float_contraction(a: np.ndarray, b: np.ndarray, spec: Spec) -> np.ndarray:
-    """The same contraction on float arrays (float32 by the float kernels, float64 by NumPy).
-
-    Parameters
-    ----------
-    a, b : numpy.ndarray
-        Operands of one dtype, in the order that :class:`Spec` gives.
-    spec : Spec
-        Kind and geometry.
-
-    Returns
-    -------
-    numpy.ndarray
-        Result in the operands' dtype.
-    """
-    if spec.kind == "linear":
-        return a @ b.T
-    if spec.kind == "linear_input_grad":
-        return a @ b
-    if spec.kind == "linear_weight_grad":
-        return a.T @ b
-    geometry = (spec.stride, spec.padding, spec.dilation, spec.groups)
-    if spec.kind == "conv2d":
-        return float_kernels.conv2d(a, b, *geometry)
-    assert spec.size is not None
-    if spec.kind == "conv2d_input_grad":
-        return float_kernels.conv2d_input_grad(a, b, spec.size, *geometry)
-    return float_kernels.conv2d_weight_grad(a, b, spec.size, *geometry)
 
 
 def decoded(operand: QTensor | np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from minilp.formats.pot import _on_result
 from minilp.formats.qtensor import QTensor
 from minilp.formats.spec import Spec
-from minilp.kernels import float32
+from minilp.formats.values import float_contraction
 from minilp.kernels.lns import code_dtype
 
 if TYPE_CHECKING:
@@ -41,30 +41,13 @@ def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
             raise ValueError(f"{spec.kind}: the scale of the {which} operand varies along its axis {bad[0]}, which "
                              f"this contraction sums over; LNS needs one scale per sum")
     if a.format.path == "float":  # type: ignore[attr-defined]
-        return _float32(a.decode(), b.decode(), spec)
+        return float_contraction(a.decode(), b.decode(), spec)
     from minilp.kernels.lns_bins import lns_contract  # the bins' tables are built on import
     fa: LNS = a.format  # type: ignore[assignment]
     fb: LNS = b.format  # type: ignore[assignment]
     return lns_contract(spec.kind, a.codes, b.codes, gamma_a=fa.gamma, gamma_b=fb.gamma, scale=_scale(a, b, spec),
                         lut=fa.lut, accumulator=fa.accumulator, stride=spec.stride, padding=spec.padding,
                         dilation=spec.dilation, groups=spec.groups, size=spec.size)
-
-
-def _float32(a: np.ndarray, b: np.ndarray, spec: Spec) -> np.ndarray:
-    """The contraction on decoded values, by the float32 kernels."""
-    if spec.kind == "linear":
-        return a @ b.T
-    if spec.kind == "linear_input_grad":
-        return a @ b
-    if spec.kind == "linear_weight_grad":
-        return a.T @ b
-    geometry = (spec.stride, spec.padding, spec.dilation, spec.groups)
-    if spec.kind == "conv2d":
-        return float32.conv2d(a, b, *geometry)
-    assert spec.size is not None
-    if spec.kind == "conv2d_input_grad":
-        return float32.conv2d_input_grad(a, b, spec.size, *geometry)
-    return float32.conv2d_weight_grad(a, b, spec.size, *geometry)
 
 
 def _scale(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
