@@ -1,7 +1,6 @@
 """Tables and explanations of number formats, in words: what ``minilp formats`` and ``minilp explain`` print."""
 from __future__ import annotations
 
-import dataclasses
 import math
 
 from minilp import recipe as recipes
@@ -98,13 +97,6 @@ def formats() -> str:
                      for row in table)
 
 
-def short(value: Format) -> str:
-    """A format's name with the fields that differ from their defaults, ``bits`` always."""
-    fields = [f"{field.name}={getattr(value, field.name)!r}" for field in dataclasses.fields(value)
-              if field.name == "bits" or getattr(value, field.name) != field.default]
-    return f"{type(value).__name__}({', '.join(fields)})"
-
-
 def describe_recipe(recipe: Recipe) -> str:
     """A recipe in one line: what each role that is not float32 does.
 
@@ -125,7 +117,7 @@ def describe_recipe(recipe: Recipe) -> str:
             keep = f" keep={role.keep}" if role.keep else ""
             rounding = " stochastic" if role.rounding == "stochastic" else ""
             before = f" after {', '.join(step.name for step in role.before)}" if role.before else ""
-            parts.append(f"{name} {short(role.format)}{keep}{rounding}{before}")
+            parts.append(f"{name} {role.format}{keep}{rounding}{before}")
     text = f"{recipe.name}: {'; '.join(parts) or 'float32 throughout'}"
     for place in ("first", "last"):
         if getattr(recipe, place) != "same":

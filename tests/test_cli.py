@@ -152,3 +152,10 @@ def test_python_dash_m_runs_the_command_line():
     words = [sys.executable, "-m", "minilp", "explain", "nothing", "1", "2"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("minilp: error: format:")
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint():
+    command = [sys.executable, "-c", "import minilp.cli, sys; sys.exit(minilp.cli.main(['formats']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1

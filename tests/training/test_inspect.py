@@ -102,7 +102,7 @@ def test_a_run_is_inspected_on_its_own_next_batch_and_not_touched(run):
     before = state()
     report = inspect(run, batches=2)
     assert state() == before
-    assert report.name == str(run) and report.recipe.startswith("mls: weight MLS()")
+    assert report.name == str(run) and report.recipe.startswith("mls: weight MLS(exp=2, man=1)")
     config = training.TrainConfig.load(run / "config.json")
     train_set, _ = minilp.data.load(config.data)
     loader = minilp.data.Loader(train_set, config.batch_size, seed=config.seed, augment=config.augment)
