@@ -74,7 +74,8 @@ def table(record: dict[str, Any]) -> str:
         text = ["  ".join(cell.ljust(size) if i == 0 else cell.rjust(size)
                           for i, (cell, size) in enumerate(zip(line, sizes, strict=True))) for line in lines]
         seeds = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-        blocks.append("\n".join([*text, f"test accuracy in %, mean of {seeds} seeds; rounding of updates: {rounding}"]))
+        seeds += " seed" if counts == {1} else " seeds"
+        blocks.append("\n".join([*text, f"test accuracy in %, mean of {seeds}; rounding of updates: {rounding}"]))
     return "\n\n".join(blocks)
 
 

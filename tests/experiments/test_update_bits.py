@@ -1,6 +1,7 @@
 """The sweep over update widths: what it runs, records, resumes and shows, at a size that teaches nothing."""
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from minilp import cli
 from minilp.experiments import Task, run_one, sweep, update_bits, update_bits_report
 from minilp.formats import LNS
 
+RESULTS = pathlib.Path(__file__).resolve().parents[2] / "lessons" / "results"
 TINY = Task(train_images=24, test_images=10, epochs=2, batch_size=8, width=4)
 
 
@@ -151,3 +153,14 @@ def test_a_bad_rate_on_the_command_line_is_named(text, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["experiment", "update-bits", "--lr", text])
     assert repr(text) in capsys.readouterr().err
+
+
+def test_the_recorded_sweep_is_complete_and_its_rates_are_those_of_the_search():
+    record = json.loads((RESULTS / "update-bits-shapes10-small_cnn.json").read_text())
+    assert record["task"] == dataclasses.asdict(Task()) and all(len(r["commit"]) == 40 for r in record["rows"])
+    found = update_bits_report.scores(record)["stochastic"]
+    assert {name: set(widths) for name, widths in found.items()} == {
+        name: {None, *update_bits.BITS} for name in ("madam", "sgd", "adamw")}
+    for name, lr in record["learning_rates"]["stochastic"].items():
+        losses = {r["lr"]: r["train_loss"] for r in record["rows"] if (r["optimizer"], r["bits"]) == (name, 16)}
+        assert losses[lr] == min(losses.values()) and {lr / 2, lr * 2} <= set(losses)
