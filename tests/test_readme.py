@@ -57,17 +57,20 @@ def test_the_readmes_loop_names_things_that_exist(blocks):
 
 def test_the_figures_are_those_of_the_recorded_runs():
     results, text = README.parent / "lessons" / "results", README.read_text()
-    for recipe_name in ("fp32", "potq"):
-        paths = sorted(results.glob(f"cifar10-resnet20-{recipe_name}-e1-s*.json"))
+    for recipe_name, epochs in (("fp32", 1), ("potq", 1), ("fp32", 3), ("mls", 3)):
+        paths = sorted(results.glob(f"cifar10-resnet20-{recipe_name}-e{epochs}-s*.json"))
         runs = [json.loads(path.read_text()) for path in paths]
         scores = [run["test_acc"] * 100 for run in runs]
-        assert len(scores) == 3 and all(len(run["commit"]) == 40 for run in runs)
+        assert len(scores) == 3 and all(len(run["commit"]) == 40 and len(run["epochs"]) == epochs for run in runs)
         assert f"{np.mean(scores):.2f} % ({', '.join(f'{score:.2f}' for score in scores)})" in text
+    for recipe_name in ("fp32", "potq"):
         small = json.loads((results / f"shapes10-small_cnn-{recipe_name}-s0.json").read_text())
         assert f"{small['test_acc'] * 100:.2f} %" in text
     mls = json.loads((results / "cifar10-resnet20-mls-e1-s0.json").read_text())
-    assert f"{mls['test_acc'] * 100:.2f} % (`mls`" in text
-    for row in json.loads((results / "bench-step-resnet20.json").read_text()):
+    assert f"{mls['test_acc'] * 100:.2f} % (seed 0)" in text
+    rows = json.loads((results / "bench-step-resnet20.json").read_text())
+    assert {"fp32", "potq", "mls"} <= {row["recipe"] for row in rows}
+    for row in rows:
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{row['recipe']}` | {times}" in text
         assert row["steps"] >= 31
