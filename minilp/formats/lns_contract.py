@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minilp.formats.pot import _on_result
 from minilp.formats.qtensor import QTensor
 from minilp.formats.spec import Spec
 from minilp.formats.values import float_contraction
@@ -59,7 +58,7 @@ def _scale(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
     for position, q in enumerate((a, b)):
         fmt: LNS = q.format  # type: ignore[assignment]
         lowest = q.scales[0].astype(np.float64).reshape(-1) * 2.0**-fmt.octaves
-        both.append(lowest if lowest.size == 1 else _on_result(lowest, position, spec, shape))
+        both.append(lowest if lowest.size == 1 else spec.on_result(lowest, position, shape))
     return both[0] * both[1]
 
 

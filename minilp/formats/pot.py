@@ -161,7 +161,7 @@ class PoT(Format):
                               RuntimeWarning, stacklevel=2)
         for position, (beta, top) in enumerate(zip(along, common, strict=True)):
             if beta.size > 1:
-                np.ldexp(result, _on_result(beta - top, position, spec, result.shape), out=result)
+                np.ldexp(result, spec.on_result(beta - top, position, result.shape), out=result)
         return result
 
     def table(self) -> np.ndarray | None:
@@ -222,15 +222,3 @@ def _kept_scale(q: QTensor, summed: tuple[int, ...], spec: Spec, which: str) -> 
             raise ValueError(f"{spec.kind}: the scale of the {which} operand varies along its axis {axis}, which this "
                              f"contraction sums over; PoT needs one scale per sum")
     return beta.reshape(-1)
-
-
-def _on_result(shift: np.ndarray, position: int, spec: Spec, shape: tuple[int, ...]) -> np.ndarray:
-    """A vector along an operand's kept axis, shaped to broadcast against the result."""
-    if position == 0:
-        return shift.reshape(-1, *(1,) * (len(shape) - 1))
-    if spec.groups > 1 and spec.kind == "conv2d_input_grad":  # channel g * I + i has the weight's input channel i
-        shift = np.tile(shift, spec.groups)
-    if spec.groups > 1 and spec.kind == "conv2d_weight_grad":  # row o sees the act channels of its own group
-        rows = np.repeat(shift.reshape(spec.groups, -1), shape[0] // spec.groups, axis=0)
-        return rows.reshape(*shape[:2], *(1,) * (len(shape) - 2))
-    return shift.reshape(1, -1, *(1,) * (len(shape) - 2))

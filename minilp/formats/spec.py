@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 # kind: (summed axes of a, summed axes of b, axis of a that becomes result axis 0, axis of b that becomes result axis 1)
 _AXES = {
     "conv2d": ((1, 2, 3), (1, 2, 3), 0, 0),  # act (N, C, H, W), weight (O, C / groups, KH, KW) -> (N, O, OH, OW)
@@ -90,3 +92,29 @@ class Spec:
         for axis in axes:
             count *= shape[axis]
         return count
+
+    def on_result(self, scale: np.ndarray, position: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Scales along an operand's kept axis, shaped to broadcast against the result.
+
+        Parameters
+        ----------
+        scale : numpy.ndarray
+            One-dimensional, any dtype: one entry for each index of the kept axis.
+        position : int
+            0 for the first operand, 1 for the second.
+        shape : tuple of int
+            The result's shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            As many axes as the result, the same dtype.
+        """
+        if position == 0:
+            return scale.reshape(-1, *(1,) * (len(shape) - 1))
+        if self.groups > 1 and self.kind == "conv2d_input_grad":  # channel g * I + i has the weight's input channel i
+            scale = np.tile(scale, self.groups)
+        if self.groups > 1 and self.kind == "conv2d_weight_grad":  # row o sees the act channels of its own group
+            rows = np.repeat(scale.reshape(self.groups, -1), shape[0] // self.groups, axis=0)
+            return rows.reshape(*shape[:2], *(1,) * (len(shape) - 2))
+        return scale.reshape(1, -1, *(1,) * (len(shape) - 2))
