@@ -248,8 +248,8 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change the recipe or the model, such as act.bits=4, mls.group=n, "
-                          "model.shortcut=A; may be repeated")
+                     help="change the recipe, model, optimizer or schedule, such as act.bits=4, mls.group=n, "
+                          "model.shortcut=A, schedule.pct_start=0.1; may be repeated")
     sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
     sub.add_argument("--root", metavar="DIR", help=ROOT)
     sub.add_argument("--out", metavar="DIR", help="run directory (default runs/<data>-<model>-<recipe>-s<seed>)")

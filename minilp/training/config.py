@@ -35,6 +35,9 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "madam": {"lr": 1 / 128, "weight_decay": 0.0},
 }
 
+OPTION_OWNERS = ("model", "optimizer", "schedule")
+"""Who takes keyword arguments by ``--set OWNER.OPTION=VALUE``; every other key changes the recipe."""
+
 MAY_CHANGE = ("root", "threads", "save_every")
 """Where and how a training runs, not what it computes: a resumed run may name these anew."""
 
@@ -75,6 +78,8 @@ class TrainConfig:
         Steps the parameters; the recipe's where nobody says otherwise.
     optimizer_options : dict
         Further keyword arguments of the optimizer (``--set optimizer.p_scale=2``).
+    schedule_options : dict
+        Further keyword arguments of the schedule (``--set schedule.pct_start=0.1``).
     root : str or None
         Folder of downloaded data sets.
     threads : int or None
@@ -98,6 +103,7 @@ class TrainConfig:
     settings: tuple[str, ...]
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    schedule_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     root: str | None = None
     threads: int | None = None
     save_every: int = 0
@@ -115,7 +121,8 @@ class TrainConfig:
             A preset's name, or a recipe of your own.
         settings : iterable of "key=value", or mapping
             Changes to the recipe (``act.bits=4``, see :meth:`minilp.recipe.Recipe.set`), to the model's options
-            (``model.width=32``) and to the optimizer's (``optimizer.p_scale=2``), applied in order.
+            (``model.width=32``), to the optimizer's (``optimizer.p_scale=2``) and to the schedule's
+            (``schedule.pct_start=0.1``), applied in order.
         **given
             Any other attribute of the class; None means the default of the data set, the optimizer or the recipe.
 
@@ -131,16 +138,14 @@ class TrainConfig:
         if not isinstance(recipe, Recipe):
             recipe = recipes.get(recipe)
         lines = [f"{k}={v}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-        options: dict[str, Any] = {}
-        optimizer_options: dict[str, Any] = {}
+        options: dict[str, dict[str, Any]] = {owner: {} for owner in OPTION_OWNERS}
         for line in lines:
             key, equals, value = line.partition("=")
             if not (key and equals):
                 raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
-            if key.startswith("model."):
-                options[key.removeprefix("model.")] = literal(value)
-            elif key.startswith("optimizer."):
-                optimizer_options[key.removeprefix("optimizer.")] = literal(value)
+            owner, _, option = key.partition(".")
+            if owner in options:
+                options[owner][option] = literal(value)
             else:
                 try:
                     recipe = recipe.set(key, value)
@@ -161,8 +166,8 @@ class TrainConfig:
                              f"{', '.join(sorted(known))}")
         if chosen.get("root") is not None:
             chosen["root"] = str(pathlib.Path(chosen["root"]).expanduser().resolve())
-        return TrainConfig(data=data, model=model, recipe=recipe, model_options=options, settings=tuple(lines),
-                           optimizer_options=optimizer_options, **chosen)
+        chosen.update({f"{owner}_options": found for owner, found in options.items()})
+        return TrainConfig(data=data, model=model, recipe=recipe, settings=tuple(lines), **chosen)
 
     def __post_init__(self) -> None:
         if self.model not in models.available():
@@ -202,7 +207,8 @@ class TrainConfig:
     def describe_optimizer(self) -> str:
         """Optimizer, learning rate and what else it has, in words."""
         names = {"sgd": "SGD", "adamw": "AdamW", "madam": "Madam"}
-        words = [f"{names[self.optimizer]} lr {self.lr:g} ({self.schedule})"]
+        curve = " ".join([self.schedule, *(f"{k} {v}" for k, v in self.schedule_options.items())])
+        words = [f"{names[self.optimizer]} lr {self.lr:g} ({curve})"]
         words += [] if self.momentum is None else [f"momentum {self.momentum:g}"]
         words += [f"weight decay {self.weight_decay:g}", *(f"{k} {v}" for k, v in self.optimizer_options.items())]
         return ", ".join(words)
@@ -225,7 +231,7 @@ class TrainConfig:
         """What ``--recipe`` and ``--set`` would give."""
         recipe = recipes.get(self.recipe.name)
         for key, _, value in (line.partition("=") for line in self.settings):
-            recipe = recipe if key.startswith(("model.", "optimizer.")) else recipe.set(key, value)
+            recipe = recipe if key.partition(".")[0] in OPTION_OWNERS else recipe.set(key, value)
         return recipe
 
     def to_config(self) -> dict[str, Any]:

@@ -108,13 +108,17 @@ class Session:
         self._clear_sums()
 
     def _make_schedule(self, config: TrainConfig, steps: int) -> optim.LRScheduler:
-        if config.schedule == "onecycle":
-            return optim.OneCycleLR(self.optimizer, max_lr=config.lr, total_steps=steps, cycle_momentum=False)
-        if config.schedule == "cosine":
-            return optim.CosineAnnealingLR(self.optimizer, T_max=steps)
-        if config.schedule == "step":
-            return optim.MultiStepLR(self.optimizer, milestones=[steps // 2, steps * 3 // 4], gamma=0.1)
-        return optim.ConstantLR(self.optimizer, factor=1.0, total_iters=0)
+        kinds: dict[str, tuple[type[optim.LRScheduler], dict[str, Any]]] = {
+            "onecycle": (optim.OneCycleLR, {"max_lr": config.lr, "total_steps": steps, "cycle_momentum": False}),
+            "cosine": (optim.CosineAnnealingLR, {"T_max": steps}),
+            "step": (optim.MultiStepLR, {"milestones": [steps // 2, steps * 3 // 4], "gamma": 0.1}),
+            "constant": (optim.ConstantLR, {"factor": 1.0, "total_iters": 0})}
+        kind, options = kinds[config.schedule]
+        try:
+            return kind(self.optimizer, **{**options, **config.schedule_options})
+        except TypeError as error:
+            raise ValueError(f"set: schedule {config.schedule} does not take {config.schedule_options} "
+                             f"({error})") from error
 
     def _clear_sums(self) -> None:
         self.loss_sum, self.correct, self.seen = 0.0, 0, 0

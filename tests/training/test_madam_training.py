@@ -157,10 +157,38 @@ def test_an_option_that_the_optimizer_lacks_is_named(tiny):
         Session(config, data.load(config.data)[0])
 
 
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant"])
+def test_options_reach_the_schedule(tiny, schedule):
+    setting = {"onecycle": "pct_start=0.5", "cosine": "eta_min=0.05", "step": "gamma=0.5", "constant": "factor=0.5"}
+    total = {"constant": ["schedule.total_iters=1000"]}.get(schedule, [])
+    config = TrainConfig.create(str(tiny), recipe="fp32", schedule=schedule, lr=0.1, epochs=3,
+                                settings=[f"schedule.{setting[schedule]}", *total])
+    session = Session(config, data.load(config.data)[0])
+    rates = []
+    for _ in range(3 * len(session.loader) - 1):
+        rates.append(session.optimizer.param_groups[0]["lr"])
+        session.optimizer.step()
+        session.schedule.step()
+    rates.append(session.optimizer.param_groups[0]["lr"])
+    if schedule == "onecycle":
+        assert np.argmax(rates) == round(0.5 * len(rates)) - 1
+    elif schedule == "cosine":
+        assert 0.05 < rates[-1] < 0.07 and rates[0] == 0.1
+    else:
+        assert {"step": [0.1, 0.05, 0.025], "constant": [0.05]}[schedule] == pytest.approx(sorted(set(rates))[::-1])
+
+
+def test_an_option_that_the_schedule_lacks_is_named(tiny):
+    config = TrainConfig.create(str(tiny), settings=["schedule.warmup=3"])
+    with pytest.raises(ValueError, match=r"set: schedule onecycle does not take .*warmup"):
+        Session(config, data.load(config.data)[0])
+
+
 def test_configuration_and_command_give_the_same_training():
-    settings = ["update.bits=10", "optimizer.p_scale=2", "update.rounding=stochastic"]
+    settings = ["update.bits=10", "optimizer.p_scale=2", "update.rounding=stochastic", "schedule.pct_start=0.1"]
     config = TrainConfig.create("cifar10", "resnet20", "lns-madam", settings=settings)
-    assert config.recipe.update == lns_update(10, rounding="stochastic") and config.optimizer_options == {"p_scale": 2}
+    assert config.recipe.update == lns_update(10, rounding="stochastic")
+    assert config.optimizer_options == {"p_scale": 2} and config.schedule_options == {"pct_start": 0.1}
     assert TrainConfig.from_config(json.loads(json.dumps(config.to_config()))) == config
     _, *arguments = shlex.split(config.command())
     args = vars(cli.parser().parse_args(arguments))
