@@ -4,6 +4,7 @@ The prototypes live once, in ``minilp_core.cdef.h``: cffi reads that file, and `
 sources. Instruction sets are not chosen here. Every source is portable C; the vector versions carry function
 attributes and are picked at run time (see ``dispatch.c``), so one binary serves every x86-64 machine.
 """
+import itertools
 import json
 import os
 import pathlib
@@ -39,6 +40,9 @@ PROBES = {
     "openmp": (["-fopenmp"], "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"),
     "avx2": ([], '__attribute__((target("avx2,fma"))) int main(void) { return 0; }'),
     "avx512": ([], '__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) int main(void) { return 0; }'),
+    "vnni": ([], '__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) int main(void) { return 0; }'),
+    "amx": ([], "#include <immintrin.h>\n"
+                '__attribute__((target("amx-tile,amx-int8"))) int main(void) { _tile_release(); return 0; }'),
 }
 
 
@@ -74,7 +78,8 @@ class BuildCore(build_ext):
         self.record(info)
 
     def build_extension(self, ext):
-        compiler = list(self.compiler.compiler_so)[:1]
+        words = list(self.compiler.compiler_so)  # CC may be two words, such as "ccache gcc"
+        compiler = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
         works, words = compiles(compiler, [], "int main(void) { return 0; }")
         if not works:
             raise RuntimeError(f"no working C compiler ({' '.join(compiler)}): {words}")

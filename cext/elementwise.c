@@ -51,7 +51,7 @@ static int spread(kernel *const tiers[3], const float *a, const float *b, int64_
 {
     if (n < 0)
         return MLP_BAD_ARGUMENT;
-    kernel *run = tiers[mlp_tier()];
+    kernel *run = tiers[mlp_vector_tier()];
     const int threads = n < SMALL ? 1 : mlp_threads();
     const int64_t share = (n / threads + 15) / 16 * 16;
     MLP_PARALLEL_FOR(threads)

@@ -99,12 +99,12 @@ const mlp_f32_tiles *mlp_f32_tiles_in_force(void)
     static const mlp_f32_tiles portable = {4, 4, 2, portable_gather, portable_dot, portable_copy};
 #ifdef MLP_HAVE_AVX512
     static const mlp_f32_tiles avx512 = {8, 4, 6, avx512_gather, avx512_dot, avx512_copy};
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
     static const mlp_f32_tiles avx2 = {4, 4, 3, avx2_gather, avx2_dot, avx2_copy};
-    if (mlp_tier() >= MLP_AVX2)
+    if (mlp_vector_tier() >= MLP_AVX2)
         return &avx2;
 #endif
     return &portable;

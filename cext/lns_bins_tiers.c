@@ -39,11 +39,11 @@ const mlp_lns_lanes *mlp_lns_for_tier(int gamma)
     if (which == 5)
         return NULL;
 #ifdef MLP_HAVE_AVX512
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         return mlp_lns_tables_gall_avx512[which];
 #endif
 #ifdef MLP_HAVE_AVX2
-    if (mlp_tier() == MLP_AVX2)
+    if (mlp_vector_tier() == MLP_AVX2)
         return mlp_lns_tables_gall_avx2[which];
 #endif
     return mlp_lns_tables_gall_portable[which];

@@ -2,8 +2,9 @@
  * minilp_core.h. Each function returns a status code (0 = MLP_OK) unless its comment says otherwise. */
 
 /* dispatch.c: which instruction sets this build and this machine have; the tier in force; threads. */
-int mlp_detected_tier(void);          /* the best tier: 0 portable, 1 avx2, 2 avx512 */
+int mlp_detected_tier(void);          /* the best tier: 0 portable, 1 avx2, 2 avx512, 3 vnni, 4 amx */
 int mlp_tier(void);                   /* the tier in force */
+int mlp_vector_tier(void);            /* the same, avx512 at most: for kernels with no dot-product or tile version */
 int mlp_set_tier(int tier);           /* MLP_UNSUPPORTED if the machine or the build lacks it */
 int mlp_threads(void);                /* threads a parallel kernel will use */
 int mlp_set_threads(int n);           /* MLP_BAD_ARGUMENT if n < 1 */

@@ -6,7 +6,7 @@
 #include "minilp_core.cdef.h"
 
 enum { MLP_OK = 0, MLP_BAD_ARGUMENT = 1, MLP_NO_MEMORY = 2, MLP_OVERFLOW = 3, MLP_UNSUPPORTED = 4 };
-enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2 };
+enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2, MLP_VNNI = 3, MLP_AMX = 4 };
 
 /* One body, several tiers: write the work once as a static MLP_INLINE function in plain C or with GCC's generic
  * vectors, then instantiate it in a noinline function per tier with MLP_TARGET_*. The compiler lowers the same
@@ -15,6 +15,10 @@ enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2 };
 #define MLP_NOINLINE __attribute__((noinline))
 #define MLP_TARGET_AVX2 __attribute__((noinline, target("avx2,fma")))
 #define MLP_TARGET_AVX512 __attribute__((noinline, target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define MLP_TARGET_VNNI \
+    __attribute__((noinline, target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")))
+#define MLP_TARGET_AMX \
+    __attribute__((noinline, target("amx-tile,amx-int8,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")))
 
 #ifdef MLP_HAVE_OPENMP
 #include <omp.h>

@@ -41,11 +41,11 @@
 const mlp_mls_lanes *mlp_mls_for_tier(void)
 {
 #ifdef MLP_HAVE_AVX512
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         return &mlp_mls_lanes_avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
-    if (mlp_tier() == MLP_AVX2)
+    if (mlp_vector_tier() == MLP_AVX2)
         return &mlp_mls_lanes_avx2;
 #endif
     return &mlp_mls_lanes_portable;

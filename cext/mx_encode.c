@@ -130,11 +130,11 @@ int mlp_mx_encode(const mlp_mx_element *g, const float *x, const uint32_t *draw,
     uint32_t (*encode)(const mlp_mx_element *, const float *, const uint32_t *, int64_t, int64_t, int64_t, int8_t *,
                        uint8_t *) = encode_portable;
 #ifdef MLP_HAVE_AVX2
-    if (mlp_tier() == MLP_AVX2)
+    if (mlp_vector_tier() == MLP_AVX2)
         encode = encode_avx2;
 #endif
 #ifdef MLP_HAVE_AVX512
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         encode = encode_avx512;
 #endif
     if (run < 1 || block < 1 || length % run)

@@ -36,11 +36,11 @@ typedef struct {
 static const plane_kernels *in_force(void)
 {
 #ifdef MLP_HAVE_AVX512
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         return &avx512_kernels;
 #endif
 #ifdef MLP_HAVE_AVX2
-    if (mlp_tier() >= MLP_AVX2)
+    if (mlp_vector_tier() >= MLP_AVX2)
         return &avx2_kernels;
 #endif
     return &portable_kernels;

@@ -52,7 +52,7 @@ static void pool_plane(const mlp_f32_window *q, const float *x, float *y, uint8_
 {
     void (*const compare[3])(const float *, int64_t, int, float *, uint8_t *) = {compare_portable, compare_avx2,
                                                                                   compare_avx512};
-    const int tier = mlp_tier();
+    const int tier = mlp_vector_tier();
     for (int64_t oy = 0; oy < q->out_height; oy++)
         for (int64_t ox = 0; ox < q->out_width; ox++, y += q->batch, index += q->batch) {
             const int64_t top = oy * q->stride_h - q->padding_h, left = ox * q->stride_w - q->padding_w;
@@ -71,7 +71,7 @@ static void pool_plane_backward(const mlp_f32_window *q, const float *dy, const 
 {
     void (*const give_back[3])(const float *, const uint8_t *, int64_t, int, float *) = {
         give_back_portable, give_back_avx2, give_back_avx512};
-    const int tier = mlp_tier();
+    const int tier = mlp_vector_tier();
     memset(dx, 0, (size_t)(q->height * q->width * q->batch) * sizeof *dx);
     for (int64_t oy = q->out_height - 1; oy >= 0; oy--)
         for (int64_t ox = q->out_width - 1; ox >= 0; ox--) {

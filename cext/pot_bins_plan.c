@@ -65,7 +65,7 @@ const mlp_pot_lanes *mlp_pot_choose_lanes(int levels, int64_t count, int64_t *li
                         &mlp_pot_lanes_i32_avx512
 #endif
     };
-    int tier = mlp_tier(), top = levels - 1;
+    int tier = mlp_vector_tier(), top = levels - 1;
     if (levels > 16)
         return NULL;
     const mlp_pot_lanes *small = narrow[tier], *large = wide[tier];

@@ -34,7 +34,7 @@ int mlp_walk_threads(int64_t elements);
 #ifdef MLP_HAVE_AVX2
 #define MLP_RUN_AVX2(name) \
     MLP_TARGET_AVX2 static uint32_t name##_avx2(const void *t, const mlp_run *r) { return name(t, r); }
-#define MLP_CASE_AVX2(name) if (mlp_tier() == MLP_AVX2) return name##_avx2;
+#define MLP_CASE_AVX2(name) if (mlp_vector_tier() == MLP_AVX2) return name##_avx2;
 #else
 #define MLP_RUN_AVX2(name)
 #define MLP_CASE_AVX2(name)
@@ -42,7 +42,7 @@ int mlp_walk_threads(int64_t elements);
 #ifdef MLP_HAVE_AVX512
 #define MLP_RUN_AVX512(name) \
     MLP_TARGET_AVX512 static uint32_t name##_avx512(const void *t, const mlp_run *r) { return name(t, r); }
-#define MLP_CASE_AVX512(name) if (mlp_tier() == MLP_AVX512) return name##_avx512;
+#define MLP_CASE_AVX512(name) if (mlp_vector_tier() == MLP_AVX512) return name##_avx512;
 #else
 #define MLP_RUN_AVX512(name)
 #define MLP_CASE_AVX512(name)

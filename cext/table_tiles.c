@@ -88,12 +88,12 @@ const mlp_table_tiles *mlp_table_tiles_in_force(void)
     static const mlp_table_tiles portable = {2, 2, 2, portable_gather, portable_dot, portable_pair, portable_widen};
 #ifdef MLP_HAVE_AVX512
     static const mlp_table_tiles avx512 = {8, 4, 6, avx512_gather, avx512_dot, avx512_pair, avx512_widen};
-    if (mlp_tier() == MLP_AVX512)
+    if (mlp_vector_tier() == MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
     static const mlp_table_tiles avx2 = {4, 4, 2, avx2_gather, avx2_dot, avx2_pair, avx2_widen};
-    if (mlp_tier() >= MLP_AVX2)
+    if (mlp_vector_tier() >= MLP_AVX2)
         return &avx2;
 #endif
     return &portable;

@@ -5,7 +5,7 @@ Names and rooms are imported when they are first used, so that ``import minilp``
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minilp.kernels import backend, set_num_threads, use_backend, use_isa
+from minilp.kernels import backend, set_num_threads, use_backend, use_isa, use_kernels
 from minilp.random import manual_seed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
            "bench", "compare", "contract", "data", "evaluate", "formats", "inspect", "load", "manual_seed", "models",
            "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training",
-           "use_backend", "use_isa"]
+           "use_backend", "use_isa", "use_kernels"]
 
 _ROOMS = ("autograd", "bench", "contract", "data", "formats", "models", "nn", "optim", "recipe", "testing", "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",

@@ -62,7 +62,16 @@ def cifar10_root():
 
 @pytest.fixture(params=["portable", "avx2", "avx512"])
 def isa(request, needs_c):
-    """Every instruction-set tier of this machine in turn."""
+    """Every vector tier of this machine in turn: what kernels without a vnni or amx version have."""
+    if request.param not in backend_module.available_tiers():
+        pytest.skip(f"this machine has no {request.param}")
+    with backend_module.use_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512", "vnni", "amx"])
+def every_isa(request, needs_c):
+    """Every instruction-set tier of this machine in turn, those with dot products and tiles too."""
     if request.param not in backend_module.available_tiers():
         pytest.skip(f"this machine has no {request.param}")
     with backend_module.use_isa(request.param):
@@ -71,9 +80,9 @@ def isa(request, needs_c):
 
 @pytest.fixture(autouse=True)
 def no_leaks():
-    """Fail a test that leaves the backend, the tier, the threads, the gradient switch or the seed changed."""
+    """Fail a test that leaves the backend, tier, kernel family, threads, gradient switch or seed changed."""
     def state():
-        seen = {"backend": backend_module.backend()}
+        seen = {"backend": backend_module.backend(), "family": backend_module.kernel_family()}
         try:
             from minilp.autograd import is_grad_enabled
             seen["grad"] = is_grad_enabled()

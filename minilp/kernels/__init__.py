@@ -5,11 +5,13 @@ from minilp.kernels.backend import (
     available_tiers,
     backend,
     calls,
+    kernel_family,
     set_num_threads,
     threads,
     use_backend,
     use_isa,
+    use_kernels,
 )
 
-__all__ = ["Backend", "KernelError", "available_tiers", "backend", "calls", "set_num_threads", "threads",
-           "use_backend", "use_isa"]
+__all__ = ["Backend", "KernelError", "available_tiers", "backend", "calls", "kernel_family", "set_num_threads",
+           "threads", "use_backend", "use_isa", "use_kernels"]

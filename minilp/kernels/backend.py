@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-TIERS = ("portable", "avx2", "avx512")
+TIERS = ("portable", "avx2", "avx512", "vnni", "amx")
+FAMILIES = ("auto", "shift", "emulate")
 STATUS = {1: "bad argument", 2: "out of memory", 3: "the accumulator could overflow",
           4: "not supported by this machine or build"}
 
@@ -43,7 +44,10 @@ def _load() -> tuple[Any, Any, str]:
 _lib, ffi, _reason = _load()
 _active = "numpy" if _lib is None else "c"
 _calls: collections.Counter[str] = collections.Counter()
+_family = os.environ.get("MINILP_KERNELS", "auto")
 
+if _family not in FAMILIES:
+    raise ValueError(f"MINILP_KERNELS must be one of {', '.join(FAMILIES)}, got {_family!r}")
 if os.environ.get("MINILP_BACKEND", "auto") not in ("auto", "c", "numpy"):
     raise ValueError(f"MINILP_BACKEND must be auto, c or numpy, got {os.environ['MINILP_BACKEND']!r}")
 if os.environ.get("MINILP_BACKEND") == "c" and _lib is None:
@@ -61,7 +65,8 @@ class Backend:
     reason : str
         Why NumPy is used (empty for C).
     isa : str
-        Instruction-set tier in force: ``portable``, ``avx2`` or ``avx512`` (``numpy`` for the NumPy backend).
+        Instruction-set tier in force, a name of ``TIERS`` (``numpy`` for the NumPy backend). A kernel without a version
+        of its own for ``vnni`` or ``amx`` runs its ``avx512`` one.
     threads : int
         Threads a parallel C kernel uses.
     """
@@ -136,7 +141,7 @@ def use_isa(tier: str) -> Iterator[None]:
     Parameters
     ----------
     tier : str
-        ``"portable"``, ``"avx2"`` or ``"avx512"``.
+        ``"portable"``, ``"avx2"``, ``"avx512"``, ``"vnni"`` or ``"amx"``.
 
     Raises
     ------
@@ -155,6 +160,41 @@ def use_isa(tier: str) -> Iterator[None]:
         yield
     finally:
         _lib.mlp_set_tier(before)
+
+
+@contextlib.contextmanager
+def use_kernels(family: str) -> Iterator[None]:
+    """Choose between the two honest families of integer kernels inside a ``with`` block. Both give the same integers.
+
+    Parameters
+    ----------
+    family : str
+        ``"shift"``: no multiply instruction in an inner loop, as in the papers' hardware. ``"emulate"``: the CPU's
+        integer multipliers. ``"auto"``: the faster one. A format that has only one family runs that one.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    """
+    global _family
+    if family not in FAMILIES:
+        raise ValueError(f"use_kernels: family must be one of {', '.join(FAMILIES)}, got {family!r}")
+    before, _family = _family, family
+    try:
+        yield
+    finally:
+        _family = before
+
+
+def kernel_family() -> str:
+    """``"auto"``, ``"shift"`` or ``"emulate"``: what kernels with both families go by."""
+    return _family
+
+
+def vector_tier() -> str:
+    """The tier in force, ``avx512`` at most: the name that kernels with no version for vnni and amx run under."""
+    return TIERS[_lib.mlp_vector_tier()]
 
 
 def available_tiers() -> tuple[str, ...]:

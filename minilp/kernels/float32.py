@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import reference_float as twin
-from minilp.kernels.backend import active, backend, check, count, ffi, lib
+from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import Array, Pair, check_pair, empty, from_chwn, output_size, to_chwn
 
 FLOATS = (np.float32, np.float64)
@@ -50,7 +50,7 @@ def _geometry(stride: Pair, padding: Pair, dilation: Pair, groups: int, channels
 def in_c(name: str, a: Array, can: bool = True) -> bool:
     """Whether the C core computes this call (it can, float32, C backend); counts the call under the tier's name."""
     here = can and a.dtype == np.float32 and active() == "c"
-    count(f"f{8 * a.dtype.itemsize}_{name}[{backend().isa if here else 'numpy'}]")
+    count(f"f{8 * a.dtype.itemsize}_{name}[{vector_tier() if here else 'numpy'}]")
     return here
 
 

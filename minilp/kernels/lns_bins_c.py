@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.kernels.backend import TIERS, check, count, ffi, lib
+from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_lns_bins import close
@@ -32,7 +32,7 @@ def contract(a: Array, b: Array, g: Geometry, plan: Plan) -> Array:
     narrow = max(spans) if g.kind == "conv2d_weight_grad" else spans[0]  # either may be in the lanes of that one
     if plan.sums or plan.gamma > PLANES or narrow > SPAN or not (a.size and b.size):
         return literal(a, b, g, plan)
-    name = f"lns_bins_{g.kind}[{TIERS[lib().mlp_tier()]}]"
+    name = f"lns_bins_{g.kind}[{vector_tier()}]"
     count(name)
     a, b = a.astype(np.int16), b.astype(np.int16)
 

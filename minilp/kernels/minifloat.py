@@ -11,7 +11,7 @@ import numpy as np
 
 from minilp.kernels import reference_minifloat as twin
 from minilp.kernels import table
-from minilp.kernels.backend import TIERS, active, check, count, ffi, lib
+from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
 from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import Pair, empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, geometry
@@ -115,7 +115,7 @@ def contract(kind: str, a: Array, b: Array, *, man_a: int, man_b: int, largest: 
     if active() == "c" and a.size and b.size and min(g.out_size) > 0:
         result = (_weight_c if g.kind == "conv2d_weight_grad" else _rows_c)(
             a, b, (man_a, man_b), g, largest, exact, scales)
-    count(f"{name}[{'numpy' if result is None else TIERS[lib().mlp_tier()]}]")
+    count(f"{name}[{'numpy' if result is None else vector_tier()}]")
     if result is None:
         dtype = np.float64 if exact else np.float32
         x, y = twin.values(a, man_a, dtype), twin.values(b, man_b, dtype)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels.backend import TIERS, check, count, ffi, lib
+from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
@@ -41,7 +41,7 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     np.ndarray
         float32 in storage order.
     """
-    name = f"mls_{g.kind}[{TIERS[lib().mlp_tier()]}]"
+    name = f"mls_{g.kind}[{vector_tier()}]"
     result = empty(result_shape(g), np.float32)
     shared = {"out": result, "scale": scale, "one": not runs, "wide": wide,
               "product": int(table_a.max()) * int(table_b.max()), "kernel": g.kernel, "stride": g.stride,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels.backend import TIERS, check, count, ffi, lib
+from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
@@ -41,7 +41,7 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
     np.ndarray
         float32 in storage order.
     """
-    name = f"mx_{g.kind}[{TIERS[lib().mlp_tier()]}]"
+    name = f"mx_{g.kind}[{vector_tier()}]"
     left, right = (table.astype(np.int16)[codes.view(np.uint8)]
                    for table, codes in ((integers_a, a), (integers_b, b)))
     scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
@@ -81,7 +81,7 @@ def encode(stored: Array, draw: Array | None, axis: int, run: int, block: int, e
     check(lib().mlp_mx_encode(numbers, ffi.from_buffer("float[]", stored), words, outer, length, inner, run, block,
                               ffi.from_buffer("int8_t[]", codes), ffi.from_buffer("uint8_t[]", scales), largest),
           "mx_encode")
-    count(f"mx_encode[{TIERS[lib().mlp_tier()]}]")
+    count(f"mx_encode[{vector_tier()}]")
     return (codes if largest[0] < INFINITY_BITS else None), scales
 
 

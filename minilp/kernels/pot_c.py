@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import reference_pot
-from minilp.kernels.backend import TIERS, check, count, ffi, lib
+from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
@@ -56,7 +56,7 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
 def _bins(a: Array, b: Array, g: Geometry, levels_a: int, levels_b: int, exponent: int, out: str,
           name: str = "") -> Array | None:
     """Exponent-binned adds, group by group: ``a`` fills the lanes, ``b`` is sorted. None where they do not apply."""
-    name = f"pot_shift_{g.kind}{name}[{TIERS[lib().mlp_tier()]}]"
+    name = f"pot_shift_{g.kind}{name}[{vector_tier()}]"
     one, dtype = g.group(), np.float32 if out == "float32" else np.int64
     taps = g.kernel[0] * g.kernel[1]
     shared = {"batch": g.batch, "kernel": g.kernel, "stride": g.stride, "padding": g.padding, "dilation": g.dilation}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import reference_table as twin
-from minilp.kernels.backend import TIERS, active, check, count, ffi, lib
+from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import Pair, empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.storage import flat_storage, from_storage
@@ -164,7 +164,7 @@ def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | 
     if status == UNSUPPORTED:
         return None
     check(status, f"table_{g.kind}")
-    count(f"table_{g.kind}[{TIERS[lib().mlp_tier()]}]")
+    count(f"table_{g.kind}[{vector_tier()}]")
     if weight:
         return twin.scaled(result, product(scales, g))
     return from_chwn(result) if fits else twin.scaled(from_chwn(result), product(scales, g))

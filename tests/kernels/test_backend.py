@@ -10,7 +10,7 @@ import pytest
 import minilp
 from minilp import kernels
 from minilp.kernels import float32, norm
-from minilp.kernels.backend import active, check
+from minilp.kernels.backend import active, check, kernel_family, vector_tier
 
 X, W = np.ones((2, 3, 4, 4), np.float32), np.ones((2, 3, 3, 3), np.float32)
 
@@ -44,7 +44,7 @@ def test_use_backend_nests_and_chooses(needs_c):
             float32.conv2d(X, W)
         with minilp.use_backend("auto"):
             assert active() == "c"
-    assert list(seen) == [f"f32_conv2d[{minilp.backend().isa}]"] and list(also) == ["f32_conv2d[numpy]"]
+    assert list(seen) == [f"f32_conv2d[{vector_tier()}]"] and list(also) == ["f32_conv2d[numpy]"]
 
 
 def test_use_isa_comes_back_after_an_error(needs_c):
@@ -53,13 +53,13 @@ def test_use_isa_comes_back_after_an_error(needs_c):
         assert minilp.backend().isa == "portable"
         raise ZeroDivisionError
     assert minilp.backend().isa == before
-    with pytest.raises(ValueError, match="tier must be one of portable, avx2, avx512, got 'sse9'"), \
+    with pytest.raises(ValueError, match="tier must be one of portable, avx2, avx512, vnni, amx, got 'sse9'"), \
             minilp.use_isa("sse9"):
         pass
 
 
 def test_a_missing_tier_is_refused(needs_c):
-    missing = [t for t in ("avx2", "avx512") if t not in kernels.available_tiers()]
+    missing = [t for t in ("avx2", "avx512", "vnni", "amx") if t not in kernels.available_tiers()]
     if not missing:
         pytest.skip("this machine has every tier")
     with pytest.raises(ValueError, match="its best tier is"), minilp.use_isa(missing[0]):
@@ -158,3 +158,26 @@ print(os.waitstatus_to_exitcode(status), np.array_equal(work(), before), threads
 def test_a_forked_child_computes_the_same_on_one_thread(needs_c):
     """After a parallel call in the parent; libgomp alone would hang here."""
     assert python(FORK, PYTHONWARNINGS="ignore") == "0 True 2"
+
+
+def test_the_kernel_family_is_chosen_and_comes_back(needs_c):
+    assert kernel_family() == "auto"
+    with pytest.raises(ZeroDivisionError), minilp.use_kernels("shift"):
+        assert kernel_family() == "shift"
+        raise ZeroDivisionError
+    assert kernel_family() == "auto"
+    with pytest.raises(ValueError, match="family must be one of auto, shift, emulate, got 'fast'"), \
+            minilp.use_kernels("fast"):
+        pass
+    say = "from minilp.kernels.backend import kernel_family; print(kernel_family())"
+    assert python(say, MINILP_KERNELS="emulate") == "emulate"
+    assert "MINILP_KERNELS must be one of auto, shift, emulate, got 'fast'" in python(say, MINILP_KERNELS="fast")
+
+
+@pytest.mark.parametrize(("tier", "vector"), [("amx", "avx512"), ("vnni", "avx512"), ("avx512", "avx512"),
+                                              ("avx2", "avx2"), ("portable", "portable")])
+def test_kernels_without_dot_products_run_their_widest_vectors(needs_c, tier, vector):
+    if tier not in kernels.available_tiers():
+        pytest.skip(f"this machine has no {tier}")
+    with minilp.use_isa(tier):
+        assert minilp.backend().isa == tier and vector_tier() == vector

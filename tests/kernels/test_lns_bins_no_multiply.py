@@ -11,7 +11,7 @@ from test_pot_no_multiply import CLONE, functions, multiplies  # noqa: F401  fun
 
 def test_every_tier_has_its_loops(functions):  # noqa: F811
     """Walks, expansions and folds exist for five gammas per tier; the scalar MACs once."""
-    for tier in available_tiers():
+    for tier in available_tiers()[:3]:  # the vector tiers
         for part in ("walk", "expand", "fold"):
             loops = [n for n in functions if re.match(rf"mlp_lns_shift_{part}_g(1|2|4|8|16)_{tier}{CLONE}", n)]
             assert len(loops) >= 5, (tier, part, loops)

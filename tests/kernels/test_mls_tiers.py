@@ -118,7 +118,7 @@ def test_no_multiply_in_the_group_scales(objdump):
     if not available_tiers():
         pytest.skip("no C core")
     loops = mnemonics(objdump, "mlp_mls_shift_")
-    for tier in available_tiers():
+    for tier in available_tiers()[:3]:  # the vector tiers
         for what in ("add", "wide", "chain"):
             assert any(re.match(rf"mlp_mls_shift_{what}_{tier}(\.|$)", name) for name in loops), (what, tier)
     for name, code in loops.items():
