@@ -90,7 +90,8 @@ class LayerShape:
         if self.kind not in KINDS:
             raise ValueError(f"{self.name}: kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
         needed: dict[str, tuple[str, ...]] = {"linear": ("in_features", "out_features", "tokens"),
-                                              "matmul": ("m", "k", "n", "heads"), "embedding": ("rows", "features", "elements")}
+                                              "matmul": ("m", "k", "n", "heads"),
+                                              "embedding": ("rows", "features", "elements")}
         spatial = self.kind == "conv2d" or self.kind in POOLS
         names = ("in_channels", "out_channels", "groups") if spatial else needed.get(self.kind, ("elements",))
         for field in names:
