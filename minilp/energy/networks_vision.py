@@ -73,7 +73,8 @@ def vgg16(num_classes: int = 1000, size: int = 224, batch_norm: bool = False) ->
     size : int
         Height and width of the pictures: a multiple of 224.
     batch_norm : bool
-        Batch normalisation behind every convolution, which is not in the publication.
+        Batch normalisation behind every convolution, which is not in the publication; our reconstruction of MLS's
+        energy ratios has it.
 
     Returns
     -------
@@ -116,7 +117,8 @@ def googlenet(num_classes: int = 1000, size: int = 224, large_kernel: int = 5, b
 
     The publication has biases and local response normalisation where this has batch normalisation (as torchvision and
     whoever trains it today), and two auxiliary classifiers in training, off here. ``large_kernel=3`` is torchvision's
-    network: 3x3 kernels in place of the publication's 5x5, and a 2x2 pooling behind 4e.
+    network: 3x3 kernels in place of the publication's 5x5, and a 2x2 pooling behind 4e. The defaults are what our
+    reconstruction of MLS's energy ratios takes.
 
     Parameters
     ----------
