@@ -37,6 +37,7 @@ __all__ = ["EMULATED", "Contraction", "conv2d", "executed", "float_contraction",
 class Contraction(Function):
     """Forward product of one layer on codes; backward encodes the error once and contracts it twice."""
 
+    counts_as = "room"
     takes_codes = True  # a weight that lives as codes is never decoded where its codes will do
 
     @staticmethod

@@ -15,6 +15,7 @@ import numpy as np
 from minilp.formats import QTensor, Spec
 from minilp.formats.values import float_contraction
 from minilp.table_contract import TABLE, table_contract
+from minilp.watch import watchers
 
 EMULATED = "emulated in float64"
 _executed: collections.Counter[str] = collections.Counter()
@@ -59,6 +60,13 @@ def multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np
     ValueError
         If a scale varies along an axis that the contraction sums over and the format's kernel cannot sum in runs.
     """
+    result = _multiply(a, b, spec)
+    for watcher in watchers:
+        watcher.contracted(a, b, spec, result)
+    return result
+
+
+def _multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> np.ndarray:
     if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
         _executed[f"{spec.kind}: float32"] += 1
         return float_contraction(decoded(a), decoded(b), spec)

@@ -13,6 +13,7 @@ from minilp.formats.lns import LNS
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.roles import LayerRecipe, Role
+from minilp.watch import watchers
 
 Observer = Callable[[LayerRecipe, str, np.ndarray, Any], None]
 _observers: list[tuple[Observer, bool]] = []
@@ -115,6 +116,8 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
         if coded is not None:
             for observer, _ in _observers:
                 observer(layer, role_name, x.decode(), coded)
+            for watcher in watchers:
+                watcher.encoded(role_name, role, x, coded, None)
             return Operand(coded, role, [], None)
         x = x.decode()
     if x.ndim == 4 and role_name in ("act", "error"):
@@ -142,6 +145,8 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
             q = _encode_clipped(x, role, stream, limit, spec, position)
             for observer, _ in _observers:
                 observer(layer, role_name, x, q)
+            for watcher in watchers:
+                watcher.encoded(role_name, role, x, q, None if spec is None else spec.axes[position][0])
         return q
 
     return Operand(code if role.format.blocks_along_sum else code(), role, steps, raw)

@@ -90,6 +90,11 @@ class Transform:
         """
         return grad, {}
 
+    def cost(self) -> dict[str, int]:
+        """Operations an element, for :mod:`minilp.energy`. Raises NotImplementedError by default: never free."""
+        raise NotImplementedError(f"transform {self.name} does not say which operations an element takes: define "
+                                  f"{type(self).__name__}.cost")
+
     def to_config(self) -> dict[str, Any]:
         """Name and fields as plain JSON."""
         return {"name": self.name, **dataclasses.asdict(self)}
@@ -134,6 +139,10 @@ class WBC(Transform):
         axes = None if self.axis == "layer" else tuple(range(1, x.ndim))
         mean = x.mean(axis=axes, dtype=np.float64, keepdims=True).astype(x.dtype)
         return x - mean, None, None
+
+    def cost(self) -> dict[str, int]:
+        """One float32 add (the subtraction; the mean itself is not counted): our assumption."""
+        return {"fp32_add": 1}
 
 
 @dataclass(frozen=True)
@@ -183,3 +192,7 @@ class PRC(Transform):
         total = float(np.sum(grad[where].astype(np.float64) * signs))
         grad[where] = 0
         return grad, {"gamma": largest * total}
+
+    def cost(self) -> dict[str, int]:
+        """One float32 comparison: our assumption."""
+        return {"fp32_add": 1}

@@ -35,6 +35,8 @@ def pair(name: str, value: Any) -> tuple[int, int]:
 class Conv2d(Function):
     """Cross-correlation with stride, padding, dilation and groups, plus a bias."""
 
+    counts_as = "conv2d"
+
     @staticmethod
     def forward(
         ctx: Context, x: Array, weight: Array, bias: Array | None,

@@ -15,6 +15,7 @@ import numpy as np
 
 from minilp.autograd.arrays import Array, unbroadcast
 from minilp.autograd.grad_mode import no_grad
+from minilp.watch import watchers
 
 if TYPE_CHECKING:
     from minilp.autograd.function import Function
@@ -164,7 +165,11 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
 def _run_node(node: Context, grad: Array, deliver: Any) -> None:
     """Call one node's backward, check what it returns and pass it on."""
     name = node.function.__name__
+    for watcher in watchers:
+        watcher.backward_begins(node)
     returned = node.function.backward(node, grad)
+    for watcher in watchers:
+        watcher.backward_ended(node, grad, returned)
     if not isinstance(returned, tuple) or len(returned) != len(node.edges):
         came = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
         raise TypeError(

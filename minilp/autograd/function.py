@@ -9,6 +9,7 @@ import numpy as np
 from minilp.autograd.arrays import FLOATS, Array
 from minilp.autograd.engine import Context
 from minilp.autograd.grad_mode import is_grad_enabled
+from minilp.watch import watchers
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
@@ -59,9 +60,14 @@ class Function:
     ----------
     takes_codes : bool
         `forward` gets a parameter that lives as codes as its codes, not decoded.
+    counts_as : str
+        What :mod:`minilp.energy` counts it as: "conv2d", "linear", "matmul" (its first two arguments are multiplied),
+        "room" (the contraction room announces its products itself), "norm_training", "norm_eval" or "layer_norm". Empty
+        is an elementwise operation, which is listed but not priced. An operation that multiplies must say so.
     """
 
     takes_codes: ClassVar[bool] = False
+    counts_as: ClassVar[str] = ""
 
     @staticmethod
     def forward(ctx: Context, *args: Any, **kwargs: Any) -> Any:
@@ -147,6 +153,8 @@ class Function:
                 (a.shape, a.dtype) if need else None for a, need in zip(args, needs, strict=True)
             )
             result.mark_computed(ctx)
+        for watcher in watchers:
+            watcher.forward(ctx, args, result.data)
         return result
 
     @classmethod

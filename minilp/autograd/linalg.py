@@ -34,6 +34,8 @@ def _product(a: Array, b: Array) -> Array:
 class Matmul(Function):
     """a @ b. A 1-D operand is a row on the left and a column on the right, as in NumPy."""
 
+    counts_as = "matmul"
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Array:
         shapes = f"shapes {np.shape(a)} and {np.shape(b)}"
@@ -75,6 +77,8 @@ class Matmul(Function):
 
 class Linear(Function):
     """x W^T + b for x (..., in), W (out, in), b (out,): one node, so the product is not copied to add the bias."""
+
+    counts_as = "linear"
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array, bias: Array | None) -> Array:

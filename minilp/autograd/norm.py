@@ -29,6 +29,8 @@ def _along(channel: Array, ndim: int) -> Array:
 class BatchNormTraining(Function):
     """Normalise by the batch's own mean and biased variance, and update the running statistics."""
 
+    counts_as = "norm_training"
+
     @staticmethod
     def forward(
         ctx: Context, x: Array, weight: Array | None, bias: Array | None,
@@ -55,6 +57,8 @@ class BatchNormTraining(Function):
 
 class BatchNormEval(Function):
     """Normalise by given statistics: one factor and one shift a channel."""
+
+    counts_as = "norm_eval"
 
     @staticmethod
     def forward(
@@ -85,6 +89,8 @@ class BatchNormEval(Function):
 
 class LayerNorm(Function):
     """Normalise the trailing axes of every sample; keeps the normalised values."""
+
+    counts_as = "layer_norm"
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array | None, bias: Array | None, count: int, eps: float) -> Array:

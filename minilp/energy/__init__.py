@@ -1,6 +1,7 @@
-"""What training costs: shapes of layers and networks, counts, prices."""
-from minilp.energy.networks import available_networks, network
+"""What training costs: operations counted as they are executed, or from shapes alone; then priced."""
+from minilp.energy.counts import Counts, Unpriced
+from minilp.energy.recorder import count
+from minilp.energy.shapecount import count_shapes
 from minilp.energy.shapes import LayerShape
-from minilp.energy.trace import shapes_of
 
-__all__ = ["LayerShape", "available_networks", "network", "shapes_of"]
+__all__ = ["Counts", "LayerShape", "Unpriced", "count", "count_shapes"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minilp.formats.costs import Costs
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
@@ -22,7 +23,7 @@ _registry: dict[str, type[Format]] = {}
 
 
 @dataclass(frozen=True)
-class Format(ABC):
+class Format(Costs, ABC):
     """A number format: hashable, printable, stored as its name and fields.
 
     Subclasses are frozen dataclasses whose fields are their parameters. They register under their lower-case class
@@ -203,22 +204,6 @@ class Format(ABC):
     def scales_nbits(self, scales: tuple[np.ndarray, ...]) -> int:
         """Bits that a tensor's scales take in storage; ``scale_bits`` each by default."""
         return self.scale_bits * sum(scale.size for scale in scales)
-
-    def cost(self, other: Format) -> dict[str, int]:
-        """Operations of one multiply-accumulate with an operand of format ``other``.
-
-        Returns
-        -------
-        dict
-            Operation name -> count, for :mod:`minilp.energy`.
-
-        Raises
-        ------
-        NotImplementedError
-            If unknown, which is the default: an unknown operation is an error, never free.
-        """
-        raise NotImplementedError(f"{self} does not say which operations one multiply-accumulate with {other} takes: "
-                                  f"define {type(self).__name__}.cost")
 
     def explain(self, a: float, b: float) -> str:
         """One multiply-accumulate in words, each operand encoded as a tensor of its own."""

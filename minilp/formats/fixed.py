@@ -86,6 +86,21 @@ class Fixed(Format):
                              scale_a=np.ravel(self.unit(a)), scale_b=np.ravel(self.unit(b)), stride=spec.stride,
                              padding=spec.padding, dilation=spec.dilation, groups=spec.groups, size=spec.size)
 
+    def cost(self, other: Format) -> dict[str, int]:
+        """One integer product, and an add as wide as 2^16 products of the pair need: 32 or 64 bits (our assumption)."""
+        if not isinstance(other, Fixed):
+            return super().cost(other)
+        wide = self.bits + other.bits - 2 + 16 < 32
+        return {f"int{max(self.bits, other.bits)}_mul": 1, "int32_add" if wide else "int64_add": 1}
+
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """Once an output, the sum to float32 (one add) and both scales onto its exponent: our assumption."""
+        return {"run": {}, "tree": {}, "output": {"int32_add": 1, "int8_add": 1}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """A comparison for the maximum, the scale onto the exponent, rounding: our assumption."""
+        return {"fp32_add": 1, "int32_add": 1, "int8_add": 1}
+
     def table(self) -> np.ndarray | None:
         """Codes are their own values; None above 8 bits."""
         if self.bits > 8:

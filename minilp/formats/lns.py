@@ -232,6 +232,15 @@ class LNS(Format):
         width = self.accumulator or (32 if places < 31 else 64 * -(-(int(places) + 2) // 64))
         return {f"int{max(self.bits, other.bits) - 1}_add": 1, "xor1": 1, f"int{width}_shift": 1, f"int{width}_add": 1}
 
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """Once an output: each bin times its constant, the bins added, both scales multiplied on: our assumption."""
+        bins = self.gamma if self.lut is None else self.lut
+        return {"run": {}, "tree": {}, "output": {"fp32_mul": bins + 1, "fp32_add": bins}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """A comparison for the maximum, one multiplication by 1 / max, log2(gamma) of thresholds: our assumption."""
+        return {"fp32_add": 1, "fp32_mul": 1, "int32_add": max(self.gamma - 1, 1).bit_length()}
+
     def explain(self, a: float, b: float) -> str:
         """One MAC: exponents, their sum, quotient and remainder, shift, bin and constant."""
         return lns_explain.explain(self, a, b)

@@ -183,6 +183,14 @@ class Minifloat(Format):
         adder = "fp32_add" if 5 in (self.exp, other.exp) else "int32_add" if largest < 2**31 else "int64_add"
         return {f"fp{max(self.bits, other.bits)}_mul": 1, adder: 1}
 
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """Once an output, the sum to float32 (one add) and both scales onto its exponent: our assumption."""
+        return {"run": {}, "tree": {}, "output": {"int32_add": 1, "int8_add": 1}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """A comparison for the maximum, the scale onto the exponent, the mantissa rounded: our assumption."""
+        return {"fp32_add": 1, "int32_add": 1, "int8_add": 1}
+
     def explain(self, a: float, b: float) -> str:
         """One MAC, field by field, each operand encoded as a tensor of its own."""
         return minifloat_explain.explain(self, a, b)

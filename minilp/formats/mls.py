@@ -233,6 +233,22 @@ class MLS(Format):
         width = max(int(fmt.integers()[-1]).bit_length() for fmt in (self, other))
         return {f"int{width + 1}_mul": 1, "int32_add": 1}
 
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """For every group two shifts and an add for the group scales, and a float32 add; S_t S_t once an output."""
+        return {"run": {"int32_shift": 2, "int32_add": 1}, "tree": {"fp32_add": 1}, "output": {"fp32_mul": 1}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """Four float32 operations, half of them multiplications: our assumption, as in our check of the paper."""
+        return {"fp32_mul": 2, "fp32_add": 2}
+
+    def scale_shapes(self, shape: tuple[int, ...], keep: Iterable[int] = (), axis: int | None = None,
+                     run: int | None = None) -> tuple[tuple[int, ...], ...]:
+        """One tensor scale for each kept index; a group's exponent and mantissa. See :meth:`Format.scale_shapes`."""
+        (tensor,) = super().scale_shapes(shape, keep)
+        axes = {*kept_axes(keep, len(shape)), *group_axes(shape, self.group, self.least)}
+        group = tuple(n if a in axes else 1 for a, n in enumerate(shape))
+        return tensor, group, group
+
     def explain(self, a: float, b: float) -> str:
         """One MAC: fields, integers, shifts and scales, each operand a group of a tensor whose maximum is 1."""
         return mls_explain.explain(self, a, b)

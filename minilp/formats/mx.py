@@ -202,6 +202,23 @@ class MX(Format):
         widths = [int(fmt.level.integers().max()).bit_length() for fmt in (self, other)]
         return {f"int{max(widths) + 1}_mul": 1, f"int{1 << (sum(widths) + 5).bit_length()}_add": 1}
 
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """For every block, both scales added to the exponent of its sum, and a float32 add."""
+        return {"run": {"int8_add": 2}, "tree": {"fp32_add": 1}, "output": {}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """A comparison for the maximum, the scale onto the exponent, the element rounded: our assumption."""
+        return {"fp32_add": 1, "int32_add": 1, "int8_add": 1}
+
+    def scale_shapes(self, shape: tuple[int, ...], keep: Iterable[int] = (), axis: int | None = None,
+                     run: int | None = None) -> tuple[tuple[int, ...], ...]:
+        """One scale for each block along ``axis``, and the run; see :meth:`Format.scale_shapes`."""
+        if axis is None:
+            return super().scale_shapes(shape, keep)
+        run = shape[axis] if run is None else run
+        blocks = shape[axis] // max(run, 1) * -(-run // self.block)
+        return tuple(blocks if a == axis else n for a, n in enumerate(shape)), (1,) * len(shape)
+
     def explain(self, a: float, b: float) -> str:
         """One MAC: scale, element, integer and exponents, each operand the largest of its block."""
         return mx_explain.explain(self, a, b)

@@ -182,6 +182,14 @@ class PoT(Format):
         accumulator = "int32_add" if 2 * (self.emax + other.emax) < 31 else "int64_add"
         return {f"int{max(self.bits, other.bits) - 1}_add": 1, "xor1": 1, accumulator: 1}
 
+    def sum_cost(self, other: Format) -> dict[str, dict[str, int]]:
+        """Once an output, the accumulator to float32 (one add) and both scales onto its exponent: our assumption."""
+        return {"run": {}, "tree": {}, "output": {"int32_add": 1, "int8_add": 1}}
+
+    def encode_cost(self) -> dict[str, int]:
+        """A comparison for the maximum, the exponent rounded by an integer add, the scale off: our assumption."""
+        return {"fp32_add": 1, "int32_add": 1, "int8_add": 1}
+
     def explain(self, a: float, b: float) -> str:
         """One MF-MAC, field by field, each operand encoded as a tensor of its own."""
         width, emax = self.bits - 1, self.emax

@@ -1,6 +1,7 @@
 """Which contraction: its kind, its geometry, and which axes of the operands it sums over."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +92,45 @@ class Spec:
         count = 1
         for axis in axes:
             count *= shape[axis]
+        return count
+
+    def macs(self, a_shape: tuple[int, ...], b_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of the contraction, dense: products with padding zeros count, as published counts do.
+
+        Parameters
+        ----------
+        a_shape, b_shape, out_shape : tuple of int
+            Shapes of the operands and of the result.
+
+        Returns
+        -------
+        int
+            The same for a layer's three contractions: elements of the output (or its error) times products in each.
+        """
+        if self.kind.endswith("weight_grad"):
+            return math.prod(a_shape) * math.prod(out_shape[1:])
+        return math.prod(a_shape if self.kind.endswith("input_grad") else out_shape) * math.prod(b_shape[1:])
+
+    def runs(self, a_shape: tuple[int, ...], b_shape: tuple[int, ...], a_parts: tuple[int, ...],
+             b_parts: tuple[int, ...]) -> int:
+        """Runs of constant scale in the sum of one result element.
+
+        Parameters
+        ----------
+        a_shape, b_shape : tuple of int
+            Shapes of the operands.
+        a_parts, b_parts : tuple of int
+            How many scales lie along each of their axes; 1 where a scale is shared.
+        """
+        count = 1
+        split = 1 if self.kind.endswith("weight_grad") else self.groups  # the sum sees one group of a's channels
+        for place, (i, j) in enumerate(zip(*self.axes, strict=True)):
+            share = split if place == 0 else 1
+            other = share if self.kind == "conv2d_input_grad" else 1
+            if place == 0:
+                count *= max(1, a_parts[i] // share, b_parts[j] // other)
+            elif a_parts[i] > 1 or b_parts[j] > 1:
+                count *= a_shape[i] if self.kind.endswith("weight_grad") else b_shape[j]
         return count
 
     def on_result(self, scale: np.ndarray, position: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -86,6 +86,12 @@ class Adam(Optimizer):
         p -= work
 
 
+    def cost(self, param: Any, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
+        """Operations an element, as :meth:`update` does them; see :meth:`Optimizer.cost`."""
+        decay = bool(weight_decay)
+        return {"fp32_mul": 5 + decay, "fp32_add": 5 + (decay and not self.decoupled), "fp32_div": 2, "fp32_sqrt": 1}
+
+
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): ``p *= 1 - lr * weight_decay`` before the step.
 

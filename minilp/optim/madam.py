@@ -148,6 +148,17 @@ class Madam(Optimizer):
         level *= sign
         param.code = type(code)(code.format, level.astype(code.codes.dtype), code.scales, code.shape, code.keep)
 
+    def cost(self, param: Any, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
+        """Operations an element, see :meth:`Optimizer.cost`: g*, then an exponent or a power of two.
+
+        Integer exponents take a rounding, an integer add and two comparisons; floats 2^x, priced as an operation.
+        """
+        decay = bool(weight_decay)
+        found = {"fp32_mul": 4 + decay, "fp32_add": 3 + decay, "fp32_div": 2, "fp32_sqrt": 1}  # with the clamp of g*
+        if isinstance(param, Parameter) and param.code is not None and isinstance(param.code.format, LNS):
+            return {**found, "int32_add": 4}
+        return {**found, "fp32_mul": 5 + decay, "fp32_add": 6 + decay, "fp32_exp2": 1}
+
     def _normalised(self, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any], rounded: bool) -> np.ndarray:
         """g*, in scratch memory, after the step of ``v``."""
         if "v" not in state:

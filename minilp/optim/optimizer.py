@@ -9,6 +9,7 @@ import numpy as np
 from minilp.autograd import Tensor
 from minilp.autograd.parameter import Parameter
 from minilp.formats.rounding import Stream, clock
+from minilp.watch import watchers
 
 
 class Optimizer:
@@ -137,6 +138,21 @@ class Optimizer:
         """
         raise TypeError(f"{type(self).__name__} must define update(p, grad, state, group, weight_decay)")
 
+    def cost(self, param: Tensor, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
+        """Operations an element of one update, for :mod:`minilp.energy`; a subclass writes it.
+
+        Parameters
+        ----------
+        param, group, weight_decay
+            See :meth:`update`.
+
+        Raises
+        ------
+        NotImplementedError
+            By default: an unknown operation is an error, never free.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which operations an update takes: define cost")
+
     def step(self) -> None:
         """Update every parameter that has a gradient, then clamp those with bounds.
 
@@ -160,6 +176,8 @@ class Optimizer:
                     except ValueError as error:
                         name = getattr(param, "name", None) or f"number {index}"
                         raise ValueError(f"update of parameter {name}: {error}") from error
+                    for watcher in watchers:
+                        watcher.updated(self, param, state, group, decay)
                 index += 1
 
     def _step_one(self, param: Tensor, index: int, state: dict[str, Any], group: dict[str, Any], decay: float) -> None:

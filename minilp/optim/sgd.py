@@ -84,3 +84,9 @@ class SGD(Optimizer):
                 grad = buffer
         np.multiply(grad, group["lr"], out=work)
         p -= work
+
+    def cost(self, param: Any, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
+        """A multiplication and an addition each for the step, weight decay, momentum and Nesterov's look ahead."""
+        pairs = 1 + bool(weight_decay) + bool(group["momentum"]) * (1 + bool(group["nesterov"]))
+        extra = bool(group["momentum"] and group["dampening"])
+        return {"fp32_mul": pairs + extra, "fp32_add": pairs}
