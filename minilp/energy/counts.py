@@ -142,7 +142,7 @@ def short_name(fmt: Format | None) -> str:
 
 
 def mac_name(a: Format | None, b: Format | None) -> str:
-    """Name of a whole multiply-accumulate, such as ``mac_fp8`` or ``mac_lns5_lns8``; one float operand makes it fp32."""
+    """Name of a whole multiply-accumulate: ``mac_fp8``, ``mac_lns5_lns8``; one float operand makes it ``mac_fp32``."""
     names = sorted({short_name(a), short_name(b)}) if a is not None and b is not None else ["fp32"]
     return "mac_" + "_".join(names)
 

@@ -50,7 +50,7 @@ class LayerShape:
         conv2d, linear: one learned number is added per output channel or feature.
         batch_norm, layer_norm: they learn a scale and a shift.
     shared : bool
-        The weight is another layer's too and is counted there; ``params`` is the bias alone.
+        What the layer learns is another layer's too and is counted there: ``params`` is 0.
     input_grad : bool
         False for a layer that sees the data: training computes no gradient of its input.
 
@@ -139,12 +139,14 @@ class LayerShape:
     @property
     def params(self) -> int:
         """int: learned numbers, biases included."""
+        if self.shared:
+            return 0
         if self.kind == "embedding":
-            return 0 if self.shared else self.rows * self.features
+            return self.rows * self.features
         if self.kind in ("batch_norm", "layer_norm"):
             return 2 * self.features * self.bias
         outputs = self.out_channels if self.kind == "conv2d" else self.out_features
-        return (0 if self.shared else self.weights) + outputs * self.bias
+        return self.weights + outputs * self.bias
 
     @property
     def activations_in(self) -> int:

@@ -32,7 +32,7 @@ def test_conv2d_counts(torch, ci, co, kernel, stride, padding, dilation, groups,
 def test_linear_and_matmul():
     linear = LayerShape(name="l", kind="linear", in_features=5, out_features=7, tokens=3, bias=True)
     assert (linear.macs, linear.params, linear.activations_in, linear.activations_out) == (105, 42, 15, 21)
-    assert dataclasses.replace(linear, shared=True).params == 7
+    assert dataclasses.replace(linear, shared=True).params == 0
     product = LayerShape(name="a", kind="matmul", m=4, k=5, n=6, heads=2)
     assert (product.macs, product.params, product.activations_in, product.activations_out) == (240, 0, 100, 48)
     assert product.is_contraction and product.weights == 0
