@@ -98,15 +98,23 @@ int mlp_lns_encode(const float *x, void *codes, int width, int ndim, const int64
 int mlp_lns_decode(const void *codes, float *x, int width, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const float *maximum, const double *values, int top);
 
-/* table_*.c: contractions of integers of magnitude at most 127, exact. Sizes as mlp_f32_geometry. A result is
- * (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple of
- * 32. One of the two outputs is NULL. MLP_OVERFLOW: more than 133144 terms in a sum, split the channels. */
-int mlp_table_values(const int8_t *codes, const int8_t *table, int64_t n, int8_t *values);  /* table[code & 255] */
-int mlp_table_conv2d(const mlp_f32_geometry *g, const int8_t *x, const int8_t *w, const double *row_scale,
-                     const double *lane_scale, float *out_float, int32_t *out_int);
-int mlp_table_conv2d_input_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *w, const double *row_scale,
-                                const double *lane_scale, float *out_float, int32_t *out_int);
-int mlp_table_conv2d_weight_grad(const mlp_f32_geometry *g, const int8_t *dy, const int8_t *x, int64_t *dw);
+/* dot8_*.c: contractions of integers of magnitude at most 127, or of 129 * 127 in two planes of digits, exact. A result
+ * is (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple
+ * of 32; the weight gradient gives its sums alone. One of the two outputs is NULL. MLP_OVERFLOW: more than 131072 terms
+ * in a sum, split the channels. */
+typedef struct {
+    mlp_f32_geometry size;             /* of the forward convolution; batch and channels may be 0 */
+    const int8_t *a, *b;               /* activation or error, and weight; error and activation */
+    const int8_t *digits_a, *digits_b; /* (planes, 16): digits of the codes 0 .. 15; NULL: codes are the integers */
+    int planes_a, planes_b;            /* 1 or 2; with NULL 1 */
+    const double *row_scale, *lane_scale;
+    float *out_float;
+    int64_t *out_int;
+} mlp_dot8;
+int mlp_dot8_conv2d(const mlp_dot8 *g);
+int mlp_dot8_conv2d_input_grad(const mlp_dot8 *g);
+int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *g);
+int mlp_dot8_values(const int8_t *codes, const int8_t *table, int64_t n, int8_t *values);  /* table[code & 255] */
 
 /* minifloat_*.c: small floats with `man` mantissa bits. Numbers are integers, in steps of the smallest subnormal. With
  * `exact` sums run in double and must stay below 2^53; else in float, in the written order. A result is (double)sum *

@@ -29,7 +29,8 @@ def executed() -> Iterator[collections.Counter[str]]:
     ------
     collections.Counter
         ``"KIND: HOW"`` -> number of contractions, filled at the end; HOW is ``"FORMAT x FORMAT in integers"`` (with
-        ``" (table kernel)"`` behind it where that one ran), ``"emulated in float64"`` or ``"float32"``.
+        ``" (table kernel)"`` behind it where that one ran, and for two PoT ``" (shift/add)"``, ``" (int8 digits)"`` or
+        ``" (NumPy)"``), ``"emulated in float64"`` or ``"float32"``.
     """
     before = _executed.copy()
     seen: collections.Counter[str] = collections.Counter()
@@ -78,8 +79,8 @@ def _multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> n
     for fmt in (a.format, b.format):
         result = fmt.contract(a, b, spec)
         if result is not NotImplemented:
-            how = min(a.format, b.format, key=lambda operand: operand.exact_contract).arithmetic
-            _executed[f"{spec.kind}: {a.format} x {b.format} {how}"] += 1
+            speaker, other = sorted((a.format, b.format), key=lambda operand: operand.exact_contract)
+            _executed[f"{spec.kind}: {a.format} x {b.format} {speaker.arithmetic_with(other)}"] += 1
             return result
     result = table_contract(a, b, spec)
     if result is not NotImplemented:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from minilp import contract, models, nn, recipe, use_backend
+from minilp import contract, models, nn, recipe, use_backend, use_kernels
 from minilp.autograd import Tensor, no_grad
 from minilp.formats import Fixed, Format, PoT, QTensor, Spec
-from minilp.kernels import calls
-from minilp.kernels.backend import vector_tier
+from minilp.kernels import calls, dot8
 from minilp.recipe import Recipe, Role
 from minilp.roles import LayerRecipe, Roles
 from minilp.transforms import PRC, WBC
@@ -42,8 +41,16 @@ def both_backends(request):
         yield request.param
 
 
-def test_every_contraction_of_a_real_resnet20_step_is_exact(both_backends, monkeypatch):
-    """potq 5/5/5: forward, input gradient and weight gradient of every layer == float64 of the decoded operands."""
+@pytest.mark.parametrize(("backend", "family", "words", "prefix"), [
+    ("c", "shift", "shift/add", "pot_shift_"), ("c", "emulate", "int8 digits", "pot_emulate_"),
+    ("numpy", "emulate", "NumPy", "pot_int64_")])
+def test_every_contraction_of_a_real_resnet20_step_is_exact(request, backend, family, words, prefix, monkeypatch):
+    """potq 5/5/5: forward, input gradient and weight gradient of every layer == float64 of the decoded operands.
+
+    Only kernels of the family that was asked for run, and ``executed`` names it.
+    """
+    if backend == "c":
+        request.getfixturevalue("needs_c")
     seen = []
     multiply = contract.multiply
 
@@ -55,9 +62,11 @@ def test_every_contraction_of_a_real_resnet20_step_is_exact(both_backends, monke
     monkeypatch.setattr(contract, "multiply", hooked)
     model = recipe.apply("potq", models.build("resnet20"))
     x = RNG.standard_normal((4, 3, 32, 32)).astype(np.float32)
-    with contract.executed() as how:
+    with contract.executed() as how, calls() as kernels, use_backend(backend), use_kernels(family):
         nn.functional.cross_entropy(model(Tensor(x)), np.array([1, 2, 3, 4])).backward()
-    assert set(how) == {f"{kind}: PoT(bits=5) x PoT(bits=5) in integers" for kind in (
+    contractions = [name for name in kernels if name.startswith("pot_") and "code" not in name]
+    assert len(contractions) == 3 and all(name.startswith(prefix) for name in contractions), kernels
+    assert set(how) == {f"{kind}: PoT(bits=5) x PoT(bits=5) in integers ({words})" for kind in (
         "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "linear", "linear_input_grad", "linear_weight_grad")}, how
     layers = len([m for _, m in model.named_modules() if hasattr(m, "set_recipe")])
     assert layers == 22
@@ -96,9 +105,9 @@ def test_activations_wait_for_backward_as_codes_not_floats():
 def test_a_float_operand_makes_its_contractions_float32_and_leaves_the_others_coded():
     x = RNG.standard_normal((2, 3, 8, 8)).astype(np.float32)
     w = RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
-    with contract.executed() as how:
+    with contract.executed() as how, use_backend("numpy"):
         coded(Roles(weight=PoT(5), act=PoT(5), error=None), x, w, RNG.standard_normal((2, 4, 8, 8)).astype(np.float32))
-    assert how == {"conv2d: PoT(bits=5) x PoT(bits=5) in integers": 1, "conv2d_input_grad: float32": 1,
+    assert how == {"conv2d: PoT(bits=5) x PoT(bits=5) in integers (NumPy)": 1, "conv2d_input_grad: float32": 1,
                    "conv2d_weight_grad: float32": 1}
 
 
@@ -239,7 +248,7 @@ def test_formats_with_tables_run_through_the_table_kernel_exactly(both_backends)
     g = RNG.standard_normal((2, 4, 8, 8)).astype(np.float32)
     with contract.executed() as how, calls() as ran:
         y, dx, dw = coded(Roles(weight=Fixed(4), act=Fixed(8), error=Fixed(6)), x, w, g)
-    tier = {"c": vector_tier(), "numpy": "numpy"}[both_backends]
+    tier = {"c": dot8.tier(), "numpy": "numpy"}[both_backends]
     assert how == {"conv2d: Fixed(bits=8) x Fixed(bits=4) in integers (table kernel)": 1,
                    "conv2d_input_grad: Fixed(bits=6) x Fixed(bits=4) in integers (table kernel)": 1,
                    "conv2d_weight_grad: Fixed(bits=6) x Fixed(bits=8) in integers (table kernel)": 1}

@@ -146,6 +146,21 @@ class Format(Costs, ABC):
         """
         return NotImplemented
 
+    def arithmetic_with(self, other: Format) -> str:
+        """What reports say of a contraction with ``other``: :attr:`arithmetic`, unless that depends on the partner.
+
+        Parameters
+        ----------
+        other : Format
+            The other operand's format.
+
+        Returns
+        -------
+        str
+            Words behind the names of both formats, for the kernels that are in force.
+        """
+        return self.arithmetic
+
     def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
         """Multiply two coded operands exactly in integers.
 

@@ -18,6 +18,7 @@ from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
 from minilp.kernels.pot import pot_contract
+from minilp.kernels.pot_emulate import WORDS, family
 from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode
 from minilp.kernels.reference_quantise import THRESHOLDS
 
@@ -124,8 +125,18 @@ class PoT(Format):
         """sign * 2^(k + beta), float32."""
         return pot_decode(q.codes, q.scales[0], self.bits)
 
+    def arithmetic_with(self, other: Format) -> str:
+        """``in integers``, and by which family of kernels: ``(shift/add)``, ``(int8 digits)`` or ``(NumPy)``."""
+        if not isinstance(other, PoT):
+            return self.arithmetic
+        accumulate = "int32" if "int32" in (self.accumulate, other.accumulate) else "int64"
+        return f"{self.arithmetic} ({WORDS[family(self.bits, other.bits, accumulate)]})"
+
     def contract(self, a: QTensor, b: QTensor, spec: Spec) -> Any:
-        """Exact contraction by sign XOR, exponent add and shift: MF-MAC. Only with another PoT operand.
+        """Exact contraction. Only with another PoT operand.
+
+        By sign XOR, exponent add and shift (MF-MAC), or emulated on the CPU's integer multipliers: the same integers;
+        see :func:`minilp.use_kernels`.
 
         A scale that varies along a kept axis multiplies the result by powers of two afterwards, which rounds only where
         the result is subnormal.

@@ -171,6 +171,10 @@ def use_kernels(family: str) -> Iterator[None]:
     family : str
         ``"shift"``: no multiply instruction in an inner loop, as in the papers' hardware. ``"emulate"``: the CPU's
         integer multipliers. ``"auto"``: the faster one. A format that has only one family runs that one.
+        PoT of up to 5 bits has both; its faster one is the emulation where the CPU has dot products of int8 (tiers vnni
+        and amx), the shift/add kernels elsewhere. PoT of 6 bits and the modelled INT32 accumulator have shift/add
+        alone. Without the C core, NumPy computes the same integers in either family. Which one ran is said by
+        ``contract.executed()`` and the first line of a training.
 
     Raises
     ------

@@ -21,7 +21,10 @@ OUT = ("float32", "int64")
 def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exponent: int, stride: Pair = (1, 1),
                  padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1, size: Pair | None = None,
                  accumulate: str = "int64", out: str = "float32", return_overflows: bool = False) -> Any:
-    """Contract two arrays of power-of-two codes without a multiplication.
+    """Contract two arrays of power-of-two codes.
+
+    Without a multiplication, or emulated on the CPU's integer multipliers, as :func:`minilp.use_kernels` says; the
+    integers, and so the results, are the same.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """The C kernels behind :func:`minilp.kernels.pot.pot_contract`, for operands that it has checked.
 
-Exponent-binned adds (``cext/pot_bins.h``) do the work; 6-bit operands take two of them, one per digit. The literal
+:func:`minilp.kernels.pot_emulate.family` chooses between the emulation on int8 digits and the shift/add kernels. There,
+exponent-binned adds (``cext/pot_bins.h``) do the work; 6-bit operands take two of them, one per digit. The literal
 loops (``cext/pot_shift_mac.c``) model the paper's INT32 accumulator and do what the fast kernels do not.
 """
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import reference_pot
+from minilp.kernels import pot_emulate, reference_pot
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
@@ -20,7 +21,7 @@ C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, accumulate: str,
              out: str) -> tuple[Array, int]:
-    """Run the fastest kernel that gives the exact sums, or the modelled INT32 ones.
+    """Run the kernel in force that gives the exact sums, or the modelled INT32 ones.
 
     Parameters
     ----------
@@ -43,7 +44,11 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
         If a result does not fit float32 (or int64).
     """
     result = None
-    if accumulate != "int32" and a.size and b.size:
+    if a.size and b.size and pot_emulate.family(bits_a, bits_b, accumulate) == "emulate":
+        result = pot_emulate.contract(a, b, g, bits_a, bits_b, exponent, out)
+        if result is not None and result.dtype == np.int64 and out == "float32":
+            result = _scaled(result, g, exponent, f"pot_emulate_{g.kind}")
+    if result is None and accumulate != "int32" and a.size and b.size:
         if bits_a <= 5 and sum_bits(bits_a, bits_b, g.depth) <= 62:
             result = _bins(a, b, g, top_code(bits_a), top_code(bits_b), exponent, out)
         elif sum_bits(5, bits_b, g.depth) < 62 and out == "float32":  # a digit has one level more than 5 bits
@@ -107,6 +112,12 @@ def _call(struct: str, **fields: Any) -> int:
             value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
         setattr(geometry, name, value)
     return int(getattr(lib(), f"{struct}_contract")(geometry))
+
+
+def _scaled(sums: Array, g: Geometry, exponent: int, name: str) -> Array:
+    """:func:`_scale` on a result in its layout."""
+    return _scale(sums, exponent, name) if g.kind == "conv2d_weight_grad" else \
+        from_chwn(_scale(to_chwn(sums), exponent, name))
 
 
 def _scale(sums: Array, exponent: int, name: str) -> Array:

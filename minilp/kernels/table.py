@@ -1,23 +1,19 @@
 """Contractions of codes that stand for small integers: the kernel that any format with a ``table()`` gets.
 
-A code's integer is ``table[code & 255]``, of magnitude at most 127. Sums of products are exact integers: int32 in C,
-proven not to overflow and split into pieces where one could, then scaled and rounded to float32 once.
+A code's integer is ``table[code & 255]``, of magnitude at most 127. Sums of products are exact integers: int32 in the
+int8 engine (:mod:`minilp.kernels.dot8`), proven not to overflow and split into pieces where one could, then scaled and
+rounded to float32 once.
 """
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from minilp.kernels import dot8
 from minilp.kernels import reference_table as twin
-from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
-from minilp.kernels.layout import Pair, empty, from_chwn, to_chwn
+from minilp.kernels.backend import active, check, count, lib
+from minilp.kernels.layout import Pair
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.storage import flat_storage, from_storage
-
-TERMS = 133144
-"""The most products of two numbers up to 127 whose sum fits int32."""
-UNSUPPORTED = 4
 
 
 def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, scale_a: Array, scale_b: Array,
@@ -110,8 +106,8 @@ def values(codes: Array, table: Array) -> Array:
     if active() != "c":
         return from_storage(table[flat.view(np.uint8)], codes.shape, order)
     out, wide = np.empty(flat.size, np.int8), np.ascontiguousarray(table)
-    check(lib().mlp_table_values(_pointer(flat, "int8_t"), _pointer(wide, "int8_t"), flat.size,
-                                 _pointer(out, "int8_t")), "table_values")
+    check(lib().mlp_dot8_values(dot8.pointer(flat, "int8_t"), dot8.pointer(wide, "int8_t"), flat.size,
+                                dot8.pointer(out, "int8_t")), "dot8_values")
     return from_storage(out, codes.shape, order)
 
 
@@ -139,67 +135,10 @@ def product(scales: tuple[Array, Array], g: Geometry) -> Array:
 
 
 def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | None:
-    """The C kernels; None where a tile would be too large for them."""
-    weight = g.kind == "conv2d_weight_grad"
-    a, b = to_chwn(a), to_chwn(b) if weight else np.ascontiguousarray(b)
-    fits = weight or g.depth <= TERMS
-    if weight:
-        result = np.empty((g.features, g.channels // g.groups, *g.kernel), np.int64)
-        status = lib().mlp_table_conv2d_weight_grad(_sizes(g), _pointer(a, "int8_t"), _pointer(b, "int8_t"),
-                                                    _pointer(result, "int64_t"))
-    elif fits:
-        result = empty((g.features, *g.out_size, g.batch) if g.kind == "conv2d" else
-                       (g.channels, *g.size, g.batch), np.float32)
-        rows = np.broadcast_to(scales[1], (len(result),)).copy()
-        lanes = np.zeros(-(-g.batch // 32) * 32)
-        lanes[:g.batch] = scales[0]
-        status = getattr(lib(), f"mlp_table_{g.kind}")(
-            _sizes(g), _pointer(a, "int8_t"), _pointer(b, "int8_t"), _pointer(rows, "double"),
-            _pointer(lanes, "double"), _pointer(result, "float"), ffi.NULL)
-    else:
-        total = _in_pieces(a, b, g)
-        if total is None:
-            return None
-        result, status = total, 0
-    if status == UNSUPPORTED:
-        return None
-    check(status, f"table_{g.kind}")
-    count(f"table_{g.kind}[{vector_tier()}]")
-    if weight:
-        return twin.scaled(result, product(scales, g))
-    return from_chwn(result) if fits else twin.scaled(from_chwn(result), product(scales, g))
-
-
-def _in_pieces(a: Array, b: Array, g: Geometry) -> Array | None:
-    """Sums of more than :data:`TERMS` products: int32 sums of a few channels at a time, added up in int64."""
-    taps, forward = g.kernel[0] * g.kernel[1], g.kind == "conv2d"
-    step = TERMS // taps
-    if g.groups > 1 or step == 0:
-        return None
-    shape = (g.features, *g.out_size, g.batch) if forward else (g.channels, *g.size, g.batch)
-    total, part = np.zeros(shape, np.int64), np.empty(shape, np.int32)
-    for start in range(0, len(a), step):
-        few = min(step, len(a) - start)
-        w = np.ascontiguousarray(b[:, start:start + few] if forward else b[start:start + few])
-        piece = Geometry(g.kind, g.batch, few if forward else g.channels, g.features if forward else few, 1, g.size,
-                         g.out_size, g.kernel, g.stride, g.padding, g.dilation)
-        ones = np.ones(len(total) + -(-g.batch // 32) * 32)
-        status = getattr(lib(), f"mlp_table_{g.kind}")(
-            _sizes(piece), _pointer(a[start:start + few], "int8_t"), _pointer(w, "int8_t"), _pointer(ones, "double"),
-            _pointer(ones, "double"), ffi.NULL, _pointer(part, "int32_t"))
-        if status == UNSUPPORTED:
-            return None
-        check(status, f"table_{g.kind}")
-        total += part
-    return total
-
-
-def _sizes(g: Geometry) -> Any:
-    return ffi.new("mlp_f32_geometry *", [g.batch, g.channels, *g.size, g.features, *g.kernel, *g.stride, *g.padding,
-                                          *g.dilation, g.groups])
-
-
-def _pointer(x: Array, kind: str) -> Any:
-    if not x.flags.c_contiguous:
-        raise ValueError(f"a C kernel needs a C-contiguous array, got strides {x.strides} for shape {x.shape}")
-    return ffi.cast(f"{kind} *", x.ctypes.data)
+    """The int8 engine; None where it does not apply."""
+    result = dot8.contract(a, b, g, None, None, scales)
+    if result is not None:
+        count(f"table_{g.kind}[{dot8.tier()}]")
+        if result.dtype == np.int64:
+            result = twin.scaled(result, product(scales, g))
+    return result

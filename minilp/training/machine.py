@@ -15,6 +15,10 @@ from minilp.kernels import backend
 from minilp.recipe import Recipe
 from minilp.table_contract import TABLE
 
+INTEGERS = {" (shift/add)": "shift/add integer kernels", " (int8 digits)": "integer kernels on int8 digits",
+            f" {TABLE}": "integer table kernel"}
+"""What the first line of a training calls kernels, by what :func:`minilp.contract.executed` says of them."""
+
 
 def kernels(recipe: Recipe) -> str:
     """Which kernels a training with this recipe runs, in words for its first line.
@@ -32,10 +36,10 @@ def kernels(recipe: Recipe) -> str:
         with contract.executed() as seen:
             contract.multiply(operands[0], operands[1], Spec("linear"))
         kind = next(iter(seen))
-        if kind.endswith("in integers"):
-            how.append("shift/add integer kernels" if backend().name == "c" else "integer contractions by NumPy")
-        elif kind.endswith(TABLE):
-            how.append("integer table kernel" if backend().name == "c" else "integer contractions by NumPy")
+        _, integers, which = kind.partition(" in integers")
+        if integers:
+            how.append(INTEGERS.get(which, "integer kernels") if backend().name == "c" else
+                       "integer contractions by NumPy")
         elif kind.endswith(contract.EMULATED):
             how.append(f"coded contractions {contract.EMULATED}")
         elif " by " in kind:  # a format whose contractions are neither (Format.arithmetic)

@@ -75,15 +75,21 @@ def test_the_vector_loops_hold_no_shift_either(functions):
 
 
 def test_control_the_search_finds_multiplies_elsewhere(functions):
-    """The same search finds multiplies in the float32 convolution and in the drivers, which compute addresses."""
+    """The same search finds multiplies in float32, in drivers (addresses), and in every loop of the emulation."""
     assert any(multiplies(functions, n) for n in functions if n.startswith("mlp_f32_"))
     assert "imul" in multiplies(functions, "mlp_pot_rows_contract")
+    sought = {"portable": r"v?pmul", "avx2": "vpmaddwd", "avx512": "vpmaddwd", "vnni": "vpdpbusd"}
+    for tier in available_tiers()[:4]:
+        for loop in ("gather11", "gather12", "gather21", "gather22", "dot"):
+            names = [n for n in functions if re.match(rf"mlp_dot8_{loop}_{tier}{CLONE}", n)]
+            assert names, (loop, tier)
+            assert any(re.match(sought[tier], m) for m in multiplies(functions, names[0])), (loop, tier)
 
 
 @pytest.mark.parametrize("mnemonic", [
     "mul", "imul", "mulx", "vpmulld", "pmullw", "vpmaddubsw", "pmaddwd", "vpdpbusd", "vmulps", "mulss", "mulsd",
     "mulpd", "vfmadd231ps", "vfnmadd213ss", "vfmsub132pd", "tdpbssd", "tdpbf16ps", "vdpbf16ps", "vpmuludq",
-    "vfmaddsub231ps", "fmulp", "div", "idiv", "vdivps"])
+    "vpmaddwd", "vpdpwssd", "vpdpbssd",    "vfmaddsub231ps", "fmulp", "div", "idiv", "vdivps"])
 def test_control_the_pattern_knows_the_multiplies(mnemonic):
     assert MULTIPLY.match(mnemonic)
 

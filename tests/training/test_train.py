@@ -228,7 +228,7 @@ def test_output_on_a_pipe_is_one_line_an_epoch(options, tmp_path, capsys):
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith(f"minilp {minilp.__version__} on ")
-    assert "shift/add" in lines[0] if minilp.backend().name == "c" else "NumPy" in lines[0]
+    assert "integer kernels" in lines[0] if minilp.backend().name == "c" else "NumPy" in lines[0]
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert any("test accuracy" in line and "images/s" in line for line in lines)
     assert any(str(tmp_path / "run") in line for line in lines)
@@ -238,9 +238,14 @@ def test_output_on_a_pipe_is_one_line_an_epoch(options, tmp_path, capsys):
 
 
 def test_the_kernels_named_are_those_that_run(needs_c):
-    assert machine.kernels(recipe.potq()) == "shift/add integer kernels"
+    with minilp.use_kernels("shift"):
+        assert machine.kernels(recipe.potq()) == "shift/add integer kernels"
+        assert machine.kernels(recipe.potq().set("act", None)) == "float32 kernels, shift/add integer kernels"
+    with minilp.use_kernels("emulate"):
+        assert machine.kernels(recipe.potq()) == "integer kernels on int8 digits"
+        assert machine.kernels(recipe.potq(6)) == "shift/add integer kernels"
+    assert machine.kernels(recipe.get("int8")) == "integer table kernel"
     assert machine.kernels(recipe.fp32()) == "float32 kernels"
-    assert machine.kernels(recipe.potq().set("act", None)) == "float32 kernels, shift/add integer kernels"
     assert "emulated in float64" in machine.kernels(recipe.potq().set("weight.format", Fixed(8)))
     with minilp.use_backend("numpy"):
         assert "NumPy" in machine.kernels(recipe.potq())

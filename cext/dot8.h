@@ -1,0 +1,97 @@
+/* Inside the int8 engine: contractions of integers of magnitude at most 127, and of pairs of such digits.
+ *
+ * One 32-bit lane holds a word of neighbouring channels of one image: two 16-bit numbers where the tier multiplies and
+ * adds pairs (pmaddwd), four bytes where it has a dot product of four (vpdpbusd). For the weight gradient a word holds
+ * neighbouring images. Tiles are cut as in f32_conv.h.
+ *
+ * Operands come in one plane or in two: a number is digit[0] + 129 * digit[1]. Both digits of a power of two up to 2^14
+ * are bytes, since 2^7 = 129 - 1. The products of digits i and j belong to the sum number i + j, so two planes by two
+ * give three sums, whose weights are 1, 129 and 129^2.
+ *
+ * These kernels multiply. They give exact integers fast on a CPU, and claim nothing about multiplier-free hardware. */
+#ifndef MINILP_DOT8_H
+#define MINILP_DOT8_H
+#include "f32_conv.h"
+
+/* A digit is at most 127, and the low one of two at most 64, so a term of any of the three sums is at most 127^2, and
+ * this many of them stay below 2^31. All three together stay below 2^46: a double holds their weighted sum exactly. */
+enum { MLP_DOT8_TERMS = 131072 };
+enum { MLP_DOT8_VISIT = 65536 };      /* the same where one side is a byte of up to 255 */
+enum { MLP_DOT8_LANES = 32, MLP_DOT8_BASE = 129, MLP_DOT8_PLANES = 2, MLP_DOT8_SUMS = 3 };
+
+/* Where one pixel of up to `outputs` channels goes; floats take (double)sum * (row[m] * lane[i]), rounded to float. */
+typedef struct {
+    float *floats;      /* NULL: `ints` takes the sums */
+    int64_t *ints;
+    ptrdiff_t plane;    /* from channel to channel */
+    const double *row, *lane;
+    int outputs, lanes;
+} mlp_dot8_target;
+
+/* For every pixel of one row: sums over k of the words panel[k][weight plane][m] * x[offset[k] + pixel * x_step + lane].
+ * The planes of x lie x_plane apart. start[sum][m] is where a sum begins. */
+typedef void mlp_dot8_gather_fn(const int32_t *x, ptrdiff_t x_plane, const int32_t *offset, const int32_t *panel,
+                                const int32_t *start, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t x_step,
+                                ptrdiff_t y_step, mlp_dot8_target to);
+
+/* sum[k][m] += weight * sum over rows, columns and lanes of dy[m * dy_plane + ...] * x[offset[k] + ...]; at most
+ * MLP_DOT8_VISIT products each. Distances and `pitch`, the lanes of a pixel, are in numbers. */
+typedef void mlp_dot8_dot_fn(const void *dy, ptrdiff_t dy_plane, ptrdiff_t dy_row, const void *x, const int32_t *offset,
+                             ptrdiff_t x_row, ptrdiff_t x_step, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch,
+                             int64_t weight, int64_t *sum);
+
+/* The sum of `count` numbers, less than 2^24 and a multiple of the pitch. */
+typedef int64_t mlp_dot8_total_fn(const void *numbers, ptrdiff_t count);
+
+/* dot8_pack.c. Codes to digits: `count` pixels, `step` codes apart, of 32 images each, of which `lanes` exist. Pixel p
+ * goes to to[p * to_step + image]: digit[|code|] with the sign of the code, or the code itself if `digit` is NULL; xor
+ * `flip`. Absent images are 0 ^ flip.
+ * Digits to words: `rows` holds the digits of 2 (for 16-bit numbers) or 4 channels, `row` apart, 32 a pixel; pixel p
+ * goes to to[p * to_step + image].
+ * Digits to the 16-bit numbers of `dot`: pixel p goes to to[p * to_step + image]. */
+typedef void mlp_dot8_digits_fn(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
+                                const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step);
+typedef void mlp_dot8_words_fn(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
+typedef void mlp_dot8_widen_fn(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
+
+typedef struct {
+    int word;           /* channels in a word: 2 or 4 */
+    int bytes;          /* of one number inside a word */
+    int flip;           /* what the bytes of x are xored with: 0, or 128 where they are unsigned and 128 too large */
+    int outputs[MLP_DOT8_PLANES][MLP_DOT8_PLANES];                      /* of a gather, by planes of x and weight */
+    mlp_dot8_gather_fn *gather[MLP_DOT8_PLANES][MLP_DOT8_PLANES];
+    int dot_outputs, dot_taps;
+    mlp_dot8_dot_fn *dot;
+    mlp_dot8_total_fn *total;
+    mlp_dot8_digits_fn *digits;
+    mlp_dot8_words_fn *words;
+    mlp_dot8_widen_fn *widen;
+} mlp_dot8_tiles;
+
+const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void);
+
+void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
+                              int flip, int8_t *to, ptrdiff_t to_step);
+void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
+                          int flip, int8_t *to, ptrdiff_t to_step);
+void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
+void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
+void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
+void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
+void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
+
+/* One digit of one code. */
+static inline int8_t mlp_dot8_digit(int8_t code, const int8_t *digit)
+{
+    return !digit ? code : code < 0 ? (int8_t)-digit[-code] : digit[code];
+}
+
+/* One direction of a cut that may lie outside the picture: which of its positions, low to high - 1, lie inside. */
+static inline void mlp_dot8_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t size, ptrdiff_t *low,
+                                   ptrdiff_t *high)
+{
+    *low = start >= 0 ? 0 : MLP_MIN(count, mlp_f32_ceil(-start, step));
+    *high = MLP_MAX(*low, MLP_MIN(count, size <= start ? 0 : mlp_f32_ceil(size - start, step)));
+}
+
+#endif

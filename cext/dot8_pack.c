@@ -1,0 +1,113 @@
+/* Packing for the int8 engine: codes to digits, and digits of neighbouring channels to words of one lane.
+ *
+ *     for each pixel, for each image: word = channel 0 | channel 1 << 8 | channel 2 << 16 | channel 3 << 24
+ *
+ * (or two channels of 16 bits). The vector versions look sixteen digits up at a time (vpshufb) and interleave whole
+ * rows; every byte ends up where the loop puts it. 32 images are one 256-bit row, so AVX2 serves the wider tiers too. */
+#include <string.h>
+#include "dot8.h"
+#ifdef MLP_HAVE_AVX2
+#include <immintrin.h>
+#endif
+
+void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
+                              int flip, int8_t *restrict to, ptrdiff_t to_step)
+{
+    for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step)
+        for (ptrdiff_t i = 0; i < MLP_DOT8_LANES; i++)
+            to[i] = (int8_t)((i < lanes ? mlp_dot8_digit(from[i], digit) : 0) ^ flip);
+}
+
+void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to, ptrdiff_t to_step)
+{
+    for (ptrdiff_t p = 0; p < count; p++, rows += MLP_DOT8_LANES, to += to_step)
+        for (int i = 0; i < MLP_DOT8_LANES; i++)
+            to[i] = (int32_t)((uint32_t)(uint16_t)rows[i] | (uint32_t)rows[row + i] << 16);
+}
+
+void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *restrict to, ptrdiff_t to_step)
+{
+    for (ptrdiff_t p = 0; p < count; p++, digits += MLP_DOT8_LANES, to += to_step)
+        for (int i = 0; i < MLP_DOT8_LANES; i++)
+            to[i] = digits[i];
+}
+
+#ifdef MLP_HAVE_AVX2
+MLP_TARGET_AVX2 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
+                                          const int8_t *digit, int flip, int8_t *restrict to,
+                                          ptrdiff_t to_step)
+{
+    const __m256i flips = _mm256_set1_epi8((char)flip), zero = _mm256_setzero_si256();
+    const __m256i table = digit ? _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)digit)) : zero;
+    const __m256i negative = _mm256_sub_epi8(zero, table);
+    int8_t part[MLP_DOT8_LANES] = {0};
+    for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step) {
+        const int8_t *source = from;
+        if (lanes < MLP_DOT8_LANES)
+            memcpy(part, from, (size_t)lanes), source = part;
+        __m256i v = _mm256_loadu_si256((const __m256i *)source);
+        if (digit) /* a byte with the top bit set looks up 0, so each code is found in exactly one of the two tables */
+            v = _mm256_or_si256(_mm256_shuffle_epi8(table, v),
+                                _mm256_shuffle_epi8(negative, _mm256_sub_epi8(zero, v)));
+        _mm256_storeu_si256((__m256i *)to, _mm256_xor_si256(v, flips));
+    }
+}
+
+MLP_TARGET_AVX2 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to,
+                                         ptrdiff_t to_step)
+{
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    for (ptrdiff_t p = 0; p < count; p++, rows += MLP_DOT8_LANES, to += to_step)
+        for (int i = 0; i < MLP_DOT8_LANES; i += 8) {
+            const __m256i even = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(rows + i)));
+            const __m256i odd = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(rows + row + i)));
+            _mm256_storeu_si256((__m256i *)(to + i),
+                                _mm256_or_si256(_mm256_and_si256(even, low), _mm256_slli_epi32(odd, 16)));
+        }
+}
+
+MLP_TARGET_AVX2 void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to,
+                                         ptrdiff_t to_step)
+{
+    for (ptrdiff_t p = 0; p < count; p++, rows += MLP_DOT8_LANES, to += to_step) {
+        __m256i in[4], pair[4], quad[4];
+        for (int c = 0; c < 4; c++)
+            in[c] = _mm256_loadu_si256((const __m256i *)(rows + c * row));
+        for (int c = 0; c < 4; c += 2) { /* images 0-7 and 16-23, then 8-15 and 24-31, of two channels */
+            pair[c] = _mm256_unpacklo_epi8(in[c], in[c + 1]);
+            pair[c + 1] = _mm256_unpackhi_epi8(in[c], in[c + 1]);
+        }
+        for (int h = 0; h < 2; h++) {
+            quad[2 * h] = _mm256_unpacklo_epi16(pair[h], pair[2 + h]);
+            quad[2 * h + 1] = _mm256_unpackhi_epi16(pair[h], pair[2 + h]);
+        }
+        for (int h = 0; h < 2; h++) {
+            _mm256_storeu_si256((__m256i *)(to + 8 * h),
+                                _mm256_permute2x128_si256(quad[2 * h], quad[2 * h + 1], 0x20));
+            _mm256_storeu_si256((__m256i *)(to + 16 + 8 * h),
+                                _mm256_permute2x128_si256(quad[2 * h], quad[2 * h + 1], 0x31));
+        }
+    }
+}
+
+MLP_TARGET_AVX2 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, int16_t *restrict to, ptrdiff_t to_step)
+{
+    for (ptrdiff_t p = 0; p < count; p++, digits += MLP_DOT8_LANES, to += to_step)
+        for (int i = 0; i < MLP_DOT8_LANES; i += 16)
+            _mm256_storeu_si256((__m256i *)(to + i),
+                                _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(digits + i))));
+}
+#endif
+
+int mlp_dot8_values(const int8_t *codes, const int8_t *table, int64_t n, int8_t *values)
+{
+    enum { PIECE = 16384 };
+    const int64_t pieces = (n + PIECE - 1) / PIECE;
+    MLP_PARALLEL_FOR(mlp_workers(pieces))
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const int64_t end = MLP_MIN(n, (piece + 1) * PIECE);
+        for (int64_t i = piece * PIECE; i < end; i++)
+            values[i] = table[(uint8_t)codes[i]];
+    }
+    return MLP_OK;
+}

@@ -1,0 +1,152 @@
+/* The inner loops of the int8 engine, written once and included by dot8_tiles.c for each instruction set. No include
+ * guard, on purpose. The includer defines:
+ *   TIER(name)            the function's name in this tier        TARGET, TARGET_BODY   attributes
+ *   VEC, VP               vector of VP words, or of VP 32-bit sums
+ *   LOAD, STORE, SPLAT, ZERO
+ *   MADD(x, w, c)         c + all products of each word           REDUCE(v)   the sum of all lanes
+ *   NUMBER, ONES          type of a number of `dot`, and a word of ones
+ *   GM, GV                register tile of gather: GM outputs times GV vectors; WM, WV the same with two planes each
+ *   DM, DK                register tile of dot: DM outputs times DK taps */
+#define UNROLL _Pragma("GCC unroll 32")
+
+/* Sums of one pixel to their place: the only rounding. Every step in front of it is exact in double. */
+MLP_INLINE TARGET_BODY void TIER(put)(const int32_t *sum, const int sums, ptrdiff_t next, ptrdiff_t pitch,
+                                      const mlp_dot8_target *to, ptrdiff_t at, ptrdiff_t first, int lanes)
+{
+    for (int m = 0; m < to->outputs; m++, sum += pitch) {
+        const double row = to->floats ? to->row[m] : 1.0, *restrict lane = to->lane + first;
+        float *restrict y = to->floats ? to->floats + m * to->plane + at : NULL;
+        for (int i = 0; i < lanes; i++) {
+            double total = sum[i];
+            if (sums > 1)
+                total += (double)sum[next + i] * MLP_DOT8_BASE;
+            if (sums > 2)
+                total += (double)sum[2 * next + i] * (MLP_DOT8_BASE * MLP_DOT8_BASE);
+            if (y)
+                y[i] = (float)(total * (row * lane[i]));
+            else
+                to->ints[m * to->plane + at + i] = (int64_t)total;
+        }
+    }
+}
+
+/* One pixel: `outputs` channels times `vectors` vectors, kept in registers over the whole sum. */
+MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, const int32_t *offset,
+                                        const int32_t *panel, const int32_t *start, ptrdiff_t count, const int planes_x,
+                                        const int planes_w, const int outputs, const int vectors,
+                                        const mlp_dot8_target *to, ptrdiff_t at, ptrdiff_t first)
+{
+    const int sums = planes_x + planes_w - 1;
+    VEC sum[MLP_DOT8_SUMS][GM][GV];
+    UNROLL for (int s = 0; s < sums; s++)
+        UNROLL for (int m = 0; m < outputs; m++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[s][m][v] = SPLAT(start[s * outputs + m]);
+    for (ptrdiff_t k = 0; k < count; k++, panel += planes_w * outputs) {
+        const int32_t *from = x + offset[k];
+        VEC in[MLP_DOT8_PLANES][GV];
+        UNROLL for (int d = 0; d < planes_x; d++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                in[d][v] = LOAD(from + d * x_plane + v * VP);
+        UNROLL for (int m = 0; m < outputs; m++)
+            UNROLL for (int e = 0; e < planes_w; e++) {
+                VEC weight = SPLAT(panel[e * outputs + m]);
+                UNROLL for (int d = 0; d < planes_x; d++)
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        sum[d + e][m][v] = MADD(in[d][v], weight, sum[d + e][m][v]);
+            }
+    }
+    int32_t row[MLP_DOT8_SUMS][GM][GV * VP] __attribute__((aligned(64)));
+    UNROLL for (int s = 0; s < sums; s++)
+        UNROLL for (int m = 0; m < outputs; m++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                STORE(&row[s][m][v * VP], sum[s][m][v]);
+    const ptrdiff_t left = to->lanes - first;
+    if (left >= vectors * VP)
+        TIER(put)(row[0][0], sums, GM * GV * VP, GV * VP, to, at, first, vectors * VP);
+    else
+        TIER(put)(row[0][0], sums, GM * GV * VP, GV * VP, to, at, first, (int)left);
+}
+
+#define GATHER(name, planes_x, planes_w, outputs, vectors) \
+    TARGET static void TIER(name)(const int32_t *x, ptrdiff_t x_plane, const int32_t *offset, const int32_t *panel, \
+                                  const int32_t *start, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t x_step, \
+                                  ptrdiff_t y_step, mlp_dot8_target to) \
+    { \
+        for (int first = 0; first < to.lanes; first += vectors * VP) \
+            for (ptrdiff_t p = 0; p < pixels; p++) { \
+                if (to.lanes - first > VP) \
+                    TIER(pixel)(x + p * x_step + first, x_plane, offset, panel, start, count, planes_x, planes_w, \
+                                outputs, vectors, &to, p * y_step + first, first); \
+                else \
+                    TIER(pixel)(x + p * x_step + first, x_plane, offset, panel, start, count, planes_x, planes_w, \
+                                outputs, 1, &to, p * y_step + first, first); \
+            } \
+    }
+GATHER(gather11, 1, 1, GM, GV)
+GATHER(gather12, 1, 2, WM, WV)
+GATHER(gather21, 2, 1, WM, WV)
+GATHER(gather22, 2, 2, WM, WV)
+
+TARGET static void TIER(dot)(const void *error, ptrdiff_t dy_plane, ptrdiff_t dy_row, const void *act,
+                             const int32_t *offset, ptrdiff_t x_row, ptrdiff_t x_step, ptrdiff_t rows,
+                             ptrdiff_t columns, ptrdiff_t pitch, int64_t weight, int64_t *sum)
+{
+    const NUMBER *dy = error, *x = act;
+    VEC part[DK][DM];
+    UNROLL for (int m = 0; m < DM; m++)
+        UNROLL for (int k = 0; k < DK; k++)
+            part[k][m] = ZERO;
+    const NUMBER *tap[DK];
+    UNROLL for (int k = 0; k < DK; k++)
+        tap[k] = x + offset[k];
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t p = 0; p < columns; p++) {
+            const NUMBER *grad = dy + r * dy_row + p * pitch;
+            ptrdiff_t at = r * x_row + p * x_step;
+            for (ptrdiff_t i = 0; i < pitch; i += VP * 4 / (ptrdiff_t)sizeof(NUMBER)) {
+                VEC g[DM];
+                UNROLL for (int m = 0; m < DM; m++)
+                    g[m] = LOAD(grad + m * dy_plane + i);
+                UNROLL for (int k = 0; k < DK; k++) {
+                    VEC in = LOAD(tap[k] + at + i);
+                    UNROLL for (int m = 0; m < DM; m++)
+                        part[k][m] = MADD(in, g[m], part[k][m]);
+                }
+            }
+        }
+    UNROLL for (int k = 0; k < DK; k++)
+        UNROLL for (int m = 0; m < DM; m++)
+            sum[k * DM + m] += weight * (int64_t)REDUCE(part[k][m]);
+}
+
+TARGET static int64_t TIER(total)(const void *numbers, ptrdiff_t count)
+{
+    const NUMBER *from = numbers;
+    VEC sum = ZERO;
+    for (ptrdiff_t i = 0; i < count; i += VP * 4 / (ptrdiff_t)sizeof(NUMBER))
+        sum = MADD(SPLAT(ONES), LOAD(from + i), sum);
+    return REDUCE(sum);
+}
+
+#undef GATHER
+#undef TIER
+#undef TARGET
+#undef TARGET_BODY
+#undef VEC
+#undef VP
+#undef LOAD
+#undef STORE
+#undef SPLAT
+#undef ZERO
+#undef MADD
+#undef REDUCE
+#undef NUMBER
+#undef ONES
+#undef GM
+#undef GV
+#undef WM
+#undef WV
+#undef DM
+#undef DK
+#undef UNROLL

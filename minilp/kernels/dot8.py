@@ -1,0 +1,139 @@
+"""The int8 engine: contractions of integers of one or two int8 digits, exact, on the CPU's integer multipliers.
+
+Two clients: the table kernel (:mod:`minilp.kernels.table`) and the emulation of power-of-two contractions
+(:mod:`minilp.kernels.pot_c`). Their NumPy twins are the twins here too; this file only calls C.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minilp.kernels.backend import backend, check, ffi, lib
+from minilp.kernels.layout import empty, from_chwn, to_chwn
+from minilp.kernels.pot_geometry import Array, Geometry
+
+TERMS = 131072
+"""The most products of two digits whose sums are proven to fit int32 (``cext/dot8.h``)."""
+BASE = 129
+"""Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, fit int8, as ``2**7 = BASE - 1``."""
+UNSUPPORTED = 4
+LANES = 32
+
+
+def tier() -> str:
+    """Name of the engine's inner loops in force: there are no loops for tiles yet."""
+    isa = backend().isa
+    return "vnni" if isa == "amx" else isa
+
+
+def power_digits(bits: int) -> Array:
+    """Digits of the power-of-two codes 0 .. 15: ``2**(code - 1)`` is ``digits[0] + BASE * digits[1]``.
+
+    Parameters
+    ----------
+    bits : int
+        Width of the format, 3 to 5. Up to 4 bits, codes up to 7 stand for at most 64, and one digit will do.
+
+    Returns
+    -------
+    np.ndarray
+        int8 of shape (1, 16) or (2, 16); the low digit within +-64, the high one within 0 .. 127.
+    """
+    value = np.where(np.arange(16), 1 << np.maximum(np.arange(16) - 1, 0), 0)
+    if bits <= 4:
+        return np.where(value <= 64, value, 0).astype(np.int8)[None]
+    high = (value + BASE // 2) // BASE
+    return np.stack([value - BASE * high, high]).astype(np.int8)
+
+
+def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
+             scales: tuple[Array, Array] | None) -> Array | None:
+    """Contract two arrays of codes.
+
+    Parameters
+    ----------
+    a, b : np.ndarray
+        int8 codes, 4-D, in the operand order of ``pot_contract``; not empty.
+    g : Geometry
+    digits_a, digits_b : np.ndarray or None
+        int8 of shape (planes, 16), digits of the codes 0 .. 15 (a negative code has the digits negated); None where the
+        codes are the integers, within +-127.
+    scales : (np.ndarray, np.ndarray) or None
+        float64 along result axis 0 and 1, each of length 1 or of that axis's; None for the sums themselves, which the
+        weight gradient and contractions of more than :data:`TERMS` products give in any case.
+
+    Returns
+    -------
+    np.ndarray or None
+        Forward and for the input gradient float32 ``float64(sum) * (scale * scale)`` rounded to nearest even, or int64
+        sums, in the layout of ``pot_contract``. None where a tile would be too large, or K too long to be cut into
+        pieces.
+    """
+    weight = g.kind == "conv2d_weight_grad"
+    a, b = to_chwn(a), to_chwn(b) if weight else np.ascontiguousarray(b)
+    if weight:
+        sums = np.empty((g.features, g.channels // g.groups, *g.kernel), np.int64)
+        return sums if _run(a, b, g, digits_a, digits_b, None, sums) else None
+    shape = (g.features, *g.out_size, g.batch) if g.kind == "conv2d" else (g.channels, *g.size, g.batch)
+    if g.depth <= TERMS:
+        result = empty(shape, np.int64 if scales is None else np.float32)
+        return from_chwn(result) if _run(a, b, g, digits_a, digits_b, scales, result) else None
+    total = _in_pieces(a, b, g, digits_a, digits_b, shape)
+    return None if total is None else from_chwn(total)
+
+
+def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
+         scales: tuple[Array, Array] | None, result: Array) -> bool:
+    """One call of the C core on stored operands; False where it does not apply."""
+    first, second = (np.ones(1), np.ones(1)) if scales is None else scales
+    rows, lanes = np.broadcast_to(second, (len(result),)).copy(), np.zeros(-(-g.batch // LANES) * LANES)
+    lanes[:g.batch] = first
+    call = ffi.new("mlp_dot8 *")
+    call.size = [g.batch, g.channels, *g.size, g.features, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups]
+    call.a, call.b = pointer(a, "int8_t"), pointer(b, "int8_t")
+    for name, digits in (("a", digits_a), ("b", digits_b)):
+        setattr(call, f"digits_{name}", ffi.NULL if digits is None else pointer(digits, "int8_t"))
+        setattr(call, f"planes_{name}", 1 if digits is None else len(digits))
+    call.row_scale, call.lane_scale = pointer(rows, "double"), pointer(lanes, "double")
+    if result.dtype == np.float32:
+        call.out_float = pointer(result, "float")
+    else:
+        call.out_int = pointer(result, "int64_t")
+    status = getattr(lib(), f"mlp_dot8_{g.kind}")(call)
+    if status == UNSUPPORTED:
+        return False
+    check(status, f"dot8_{g.kind}")
+    return True
+
+
+def _in_pieces(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
+               shape: tuple[int, ...]) -> Array | None:
+    """Sums of more than :data:`TERMS` products: a few channels at a time, added up in int64."""
+    taps, forward = g.kernel[0] * g.kernel[1], g.kind == "conv2d"
+    step = TERMS // taps
+    if g.groups > 1 or step == 0:
+        return None
+    total, part = np.zeros(shape, np.int64), np.empty(shape, np.int64)
+    for start in range(0, len(a), step):
+        few = min(step, len(a) - start)
+        w = np.ascontiguousarray(b[:, start:start + few] if forward else b[start:start + few])
+        piece = Geometry(g.kind, g.batch, few if forward else g.channels, g.features if forward else few, 1, g.size,
+                         g.out_size, g.kernel, g.stride, g.padding, g.dilation)
+        if not _run(a[start:start + few], w, piece, digits_a, digits_b, None, part):
+            return None
+        total += part
+    return total
+
+
+def pointer(x: Array, kind: str) -> Any:
+    """The array's memory as a C pointer.
+
+    Raises
+    ------
+    ValueError
+        If the array is not C-contiguous.
+    """
+    if not x.flags.c_contiguous:
+        raise ValueError(f"a C kernel needs a C-contiguous array, got strides {x.strides} for shape {x.shape}")
+    return ffi.cast(f"{kind} *", x.ctypes.data)
