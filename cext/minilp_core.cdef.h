@@ -149,6 +149,7 @@ typedef struct {
             dilation[2];
 } mlp_mls_rows;
 int mlp_mls_rows_contract(const mlp_mls_rows *g);
+int mlp_mls_dot_rows_contract(const mlp_mls_rows *g);   /* |P m| <= 2^24; see mls_dot.h */
 typedef struct {
     const int8_t *error, *act;                         /* (features, *out_size, batch), (channels, *size, batch) */
     const int16_t *table_error, *table_act;
@@ -160,6 +161,7 @@ typedef struct {
     int64_t product, batch, channels, features, size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
 } mlp_mls_wgrad;
 int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);
+int mlp_mls_dot_wgrad_contract(const mlp_mls_wgrad *g); /* |P| <= 2^24 */
 
 /* lns_bins_*.c: logarithmic codes, 0 or sign * (e + 1) with an exponent e in steps of 2^(1 / gamma); gamma a power of
  * two. A result is the sum over the `lut` bins (a power of two up to gamma) of constants[i] * (double)bin[i]. With lut <

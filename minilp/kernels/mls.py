@@ -195,7 +195,9 @@ def _one_group(x: Array, y: Array, a: Operand, b: Operand, g: Geometry, runs: bo
     largest = sum(int(scales[1].max(initial=0)) for scales in (scales_a, scales_b))
     if active() == "c" and x.size and y.size and bits + SIGNIFICAND_BITS <= 63:
         return mls_c.contract(x, y, a.table, b.table, g, runs, (scales_a[0], scales_b[0]), (scales_a[1], scales_b[1]),
-                              bits + SIGNIFICAND_BITS > 31 or largest > 118, 1.0 if scale is None else scale)
+                              bits + SIGNIFICAND_BITS > 31 or largest > 118, 1.0 if scale is None else scale,
+                              emulate=bits + SIGNIFICAND_BITS * (g.kind != "conv2d_weight_grad") <= 24
+                              and max(a.largest, b.largest) <= 127)
     count(f"mls_{g.kind}[numpy]")
     dtype: Any = np.float32 if bits <= 24 - SIGNIFICAND_BITS else np.float64
     left, right = (op.table.astype(dtype)[codes.view(np.uint8)] for op, codes in ((a, x), (b, y)))

@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels.backend import check, count, ffi, lib, vector_tier
+from minilp.kernels.backend import backend, check, count, ffi, kernel_family, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 
 SUMMED = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}
 """The axes of both operands that the groups of a sum follow."""
+UNSUPPORTED = 4  # a status: kernels of this tier hold no sums as large
 C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
 def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, runs: bool, bits: tuple[Array, Array],
-             exponents: tuple[Array, Array], wide: bool, scale: float) -> Array:
+             exponents: tuple[Array, Array], wide: bool, scale: float, *, emulate: bool = False) -> Array:
     """One contraction of one group of channels, in runs over its outermost index or in one.
 
     Parameters
@@ -35,13 +36,15 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
         Sums in 64 bits: those of a group, times their significand, may not fit 31, or exponents exceed 118 in sum.
     scale : float
         Multiplies the sums, in float64, before the last rounding.
+    emulate : bool
+        Group scales may be multiplied in float32: every |P s| fits 24 bits (a weight gradient's |P|). Where the tier
+        has kernels that do and :func:`minilp.use_kernels` does not ask for shifts, those run.
 
     Returns
     -------
     np.ndarray
         float32 in storage order.
     """
-    name = f"mls_{g.kind}[{vector_tier()}]"
     result = empty(result_shape(g), np.float32)
     shared = {"out": result, "scale": scale, "one": not runs, "wide": wide,
               "product": int(table_a.max()) * int(table_b.max()), "kernel": g.kernel, "stride": g.stride,
@@ -52,27 +55,28 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     (bit_a, bit_b), (exponent_a, exponent_b) = (tuple(map(_int32, pair)) for pair in (bits, exponents))
     if g.kind == "conv2d_weight_grad" and g.size == g.kernel == (1, 1) and g.padding == (0, 0):
         # of a linear layer: the product of error^T and act is a forward one, samples in the place of input channels
-        status = _call("mlp_mls_rows", input=_turned(b[:, 0, 0]), table=table_b,
-                       weight=np.ascontiguousarray(table_a[a[:, 0, 0].view(np.uint8)]), exponent_input=exponent_b,
-                       bit_input=bit_b, exponent_weight=_turned(exponent_a), bit_weight=_turned(bit_a),
-                       batch=g.channels, in_channels=g.batch, out_channels=g.features, in_size=(1, 1),
-                       out_size=(1, 1), **shared)
+        name, status = _run(False, g.kind, "mlp_mls_rows", input=_turned(b[:, 0, 0]), table=table_b,
+                            weight=np.ascontiguousarray(table_a[a[:, 0, 0].view(np.uint8)]), exponent_input=exponent_b,
+                            bit_input=bit_b, exponent_weight=_turned(exponent_a), bit_weight=_turned(bit_a),
+                            batch=g.channels, in_channels=g.batch, out_channels=g.features, in_size=(1, 1),
+                            out_size=(1, 1), **shared)
     elif g.kind == "conv2d_weight_grad":
-        status = _call("mlp_mls_wgrad", error=a, act=b, table_error=table_a, table_act=table_b,
-                       exponent_error=_turned(exponent_a), bit_error=_turned(bit_a), exponent_act=_turned(exponent_b),
-                       bit_act=_turned(bit_b), batch=g.batch, channels=g.channels, features=g.features, size=g.size,
-                       out_size=g.out_size, **shared)
+        name, status = _run(emulate, g.kind, "mlp_mls_wgrad", error=a, act=b, table_error=table_a, table_act=table_b,
+                            exponent_error=_turned(exponent_a), bit_error=_turned(bit_a), exponent_act=_turned(exponent_b),
+                            bit_act=_turned(bit_b), batch=g.batch, channels=g.channels, features=g.features, size=g.size,
+                            out_size=g.out_size, **shared)
     else:
         forward = g.kind == "conv2d"
         weight = table_b[b.view(np.uint8)]
         if not forward:
             weight, exponent_b, bit_b = weight.transpose(1, 0, 2, 3), exponent_b.T, bit_b.T
         channels, sizes = (g.channels, g.features), (g.size, g.out_size)
-        status = _call("mlp_mls_rows", input=a, table=table_a, weight=np.ascontiguousarray(weight),
-                       exponent_input=_turned(exponent_a), bit_input=_turned(bit_a),
-                       exponent_weight=np.ascontiguousarray(exponent_b), bit_weight=np.ascontiguousarray(bit_b),
-                       input_grad=not forward, batch=g.batch, in_channels=channels[not forward],
-                       out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward], **shared)
+        name, status = _run(emulate, g.kind, "mlp_mls_rows",
+                            input=a, table=table_a, weight=np.ascontiguousarray(weight),
+                            exponent_input=_turned(exponent_a), bit_input=_turned(bit_a),
+                            exponent_weight=np.ascontiguousarray(exponent_b), bit_weight=np.ascontiguousarray(bit_b),
+                            input_grad=not forward, batch=g.batch, in_channels=channels[not forward],
+                            out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward], **shared)
     check(status, name)
     count(name)
     return result
@@ -86,11 +90,21 @@ def _turned(x: Array) -> Array:
     return np.ascontiguousarray(x.T)
 
 
-def _call(struct: str, **fields: Any) -> int:
-    """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
+def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int]:
+    """Fill a C geometry, arrays as pointers, and run the contraction that takes it: the kernel's name and status."""
     geometry = ffi.new(f"{struct} *")
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
             value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
         setattr(geometry, name, value)
-    return int(getattr(lib(), f"{struct}_contract")(geometry))
+    if emulate and kernel_family() != "shift":
+        status = int(getattr(lib(), f"{struct.replace('mls', 'mls_dot')}_contract")(geometry))
+        if status != UNSUPPORTED:
+            return f"mls_dot_{kind}[{dot_tier()}]", status
+    return f"mls_{kind}[{vector_tier()}]", int(getattr(lib(), f"{struct}_contract")(geometry))
+
+
+def dot_tier() -> str:
+    """The tier in force, ``vnni`` at most."""
+    tier = backend().isa
+    return "vnni" if tier == "amx" else tier

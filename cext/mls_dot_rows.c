@@ -1,0 +1,219 @@
+/* Emulated forward convolution and input gradient of MLS codes (mls_dot.h): lanes are samples, a group is one input
+ * channel.
+ *
+ *   for o: for pixel: for c ascending:   sum += float32(P m) 2^-e,   P = sum over the taps of w x
+ *
+ * First the codes of the whole batch become integers with zeros around the image, channels next to each other. Then a
+ * thread walks along PIXELS output rows of one vector of samples. The inputs under a column of them are kept as quads:
+ * a lane holds four neighbouring pixels of a row as bytes, so that a row of up to four taps is one instruction. To the
+ * next column, quads move by a byte. Blocks of outputs go through all channels in ascending order, totals in registers.
+ * Outputs are visited by phase as in pot_bins.h. mls_dot.h says why the bits are those of mls_rows.c. */
+#include "mls_dot.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIXELS = 4, COLUMNS = 8 };   /* output rows of a thread's walk; columns that are turned at a time */
+
+typedef struct {
+    const mlp_mls_rows *g;
+    const mlp_mls_dots *dots;
+    mlp_mls_decode decode;
+    mlp_pot_axis y, x;
+    int64_t rows, columns, tall, chunks;  /* inputs of all outputs; rows under PIXELS outputs; quads in a row */
+    int64_t vectors, vector;              /* of samples; bytes of one in values */
+    int64_t most, length;                 /* quads that a phase has room for; most + 2 words */
+    int64_t *quads, *offset;              /* a phase's; in bytes */
+    int32_t *weight;                      /* (phase, out_channels, in_channels, quads + 2) */
+    uint8_t *values;                      /* (vectors, rows, columns, in_channels, lanes), biased */
+} plan;
+
+/* The quads of one phase: each row of taps is cut every four columns. `of` receives where each starts; each tap's quad
+ * and byte in it go to `place`, the tap's number counted in bytes. Returns how many there are. */
+static int64_t plan_phase(const plan *p, const mlp_pot_phase *fy, const mlp_pot_phase *fx, int64_t *of, int64_t *place)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < fy->taps; i++)
+        for (int64_t k = 0; k < p->chunks; k++) {
+            int64_t left = p->x.low + 4 * k, used = 0;
+            for (int64_t j = 0; j < fx->taps; j++)
+                if (fx->offset[j] >= left && fx->offset[j] < left + 4) {
+                    place[fy->tap[i] * p->g->kernel[1] + fx->tap[j]] = 4 * n + fx->offset[j] - left;
+                    used = 1;
+                }
+            if (used)
+                of[n++] = (k * p->tall + fy->offset[i] - p->y.low) * p->g->in_channels * p->dots->bytes;
+        }
+    return n;
+}
+
+static int plan_quads(plan *p)
+{
+    const mlp_mls_rows *g = p->g;
+    int64_t phases = p->y.phases * p->x.phases, taps = g->kernel[0] * g->kernel[1];
+    p->most = g->kernel[0] * mlp_min(p->chunks, g->kernel[1]);
+    p->length = p->most + 2;
+    p->quads = calloc((size_t)phases, sizeof *p->quads);
+    p->offset = malloc((size_t)(phases * p->most) * sizeof *p->offset);
+    p->weight = calloc((size_t)(phases * g->out_channels * g->in_channels * p->length), sizeof *p->weight);
+    int64_t *place = malloc((size_t)taps * sizeof *place);
+    int done = p->quads && p->offset && p->weight && place;
+    for (int64_t f = 0; done && f < phases; f++) {
+        for (int64_t t = 0; t < taps; t++)
+            place[t] = -1;
+        int64_t quads = p->quads[f] = plan_phase(p, &p->y.phase[f / p->x.phases], &p->x.phase[f % p->x.phases],
+                                                 p->offset + f * p->most, place);
+        for (int64_t k = 0; k < g->out_channels * g->in_channels; k++) {
+            int64_t o = k / g->in_channels, c = k % g->in_channels;
+            int32_t *out = p->weight + (f * g->out_channels + o) * g->in_channels * p->length + c * (quads + 2);
+            int32_t sum = 0;
+            for (int64_t t = 0; t < taps; t++) {
+                if (place[t] < 0)
+                    continue;
+                int32_t w = g->weight[k * taps + t];
+                out[1 + place[t] / 4] |= (int32_t)((uint32_t)(w & 0xFF) << (place[t] % 4 * 8));
+                sum -= w * p->decode.bias;
+            }
+            out[0] = p->dots->pairs ? sum & 0xFFFF : MLP_MLS_MAGIC + sum;
+            float scale = mlp_mls_group_scale(g->exponent_weight[k], g->bit_weight[k]);
+            memcpy(out + 1 + quads, &scale, sizeof scale);
+        }
+    }
+    free(place);
+    return done;
+}
+
+/* One row of inputs of all samples and channels, by a few columns at a time so that both ends stay in the cache. */
+static void fill_row(const plan *p, int64_t r)
+{
+    const mlp_mls_rows *g = p->g;
+    int64_t pixel = g->in_channels * p->dots->lanes, y = p->y.low + r, left = p->x.low;
+    int64_t from = mlp_min(mlp_max(-left, 0), p->columns);
+    int64_t to = mlp_max(mlp_min(g->in_size[1] - left, p->columns), from);
+    uint8_t *row = p->values + r * p->columns * pixel;
+    if (y < 0 || y >= g->in_size[0])
+        to = from;
+    for (int64_t v = 0; v < p->vectors; v++) {
+        memset(row + v * p->vector, p->decode.bias, (size_t)(from * pixel));
+        memset(row + v * p->vector + to * pixel, p->decode.bias, (size_t)((p->columns - to) * pixel));
+    }
+    for (int64_t x = from; x < to; x += COLUMNS)
+        for (int64_t c = 0; c < g->in_channels; c++)
+            p->dots->decode(&p->decode, g->input + ((c * g->in_size[0] + y) * g->in_size[1] + left + x) * g->batch,
+                            g->batch, mlp_min(COLUMNS, to - x), g->batch, row + x * pixel + c * p->dots->lanes, pixel,
+                            p->vector);
+}
+
+static void fill_scales(const plan *p, int64_t n, float *scales)
+{
+    const mlp_mls_rows *g = p->g;
+    int64_t lanes = p->dots->lanes;
+    for (int64_t c = 0; c < g->in_channels; c++, scales += 2 * lanes)
+        for (int64_t j = 0; j < lanes; j++) {
+            int64_t k = c * g->batch + n + j;
+            scales[j] = n + j < g->batch ? mlp_mls_group_scale(g->exponent_input[k], g->bit_input[k]) : 0;
+            scales[lanes + j] = -0x1.8p23f * scales[j];
+        }
+}
+
+/* Moves the quads to output column i: (chunks, tall, in_channels) vectors. */
+static void fill_tile(const plan *p, const uint8_t *values, int64_t rows, int64_t i, char *tile)
+{
+    int64_t pixel = p->g->in_channels * p->dots->lanes, row = p->g->in_channels * p->dots->bytes;
+    for (int64_t k = 0; k < p->chunks; k++)
+        for (int64_t r = 0; r < rows; r++) {
+            const uint8_t *from = values + (r * p->columns + i * p->x.in_step + 4 * k) * pixel;
+            if (i && p->x.in_step == 1)
+                p->dots->slide(from + 3 * pixel, p->g->in_channels, tile + (k * p->tall + r) * row);
+            else
+                p->dots->gather(from, pixel, p->g->in_channels, tile + (k * p->tall + r) * row);
+        }
+}
+
+/* PIXELS output rows from a on, before the phase's step. */
+static void run_walk(const plan *p, int64_t v, int64_t a, float *scales, char *tile)
+{
+    const mlp_mls_rows *g = p->g;
+    int64_t bytes = p->dots->bytes, row = g->out_size[1] * g->batch, n = v * p->dots->lanes;
+    int64_t pixel = g->in_channels * p->dots->lanes, top = a * p->y.in_step, feature = g->in_channels * p->length;
+    fill_scales(p, n, scales);
+    for (int64_t i = 0; i < p->x.phase[0].count; i++) {
+        fill_tile(p, p->values + v * p->vector + top * p->columns * pixel, mlp_min(p->tall, p->rows - top), i, tile);
+        for (int64_t f = 0; f < p->y.phases * p->x.phases; f++) {
+            const mlp_pot_phase *fy = &p->y.phase[f / p->x.phases], *fx = &p->x.phase[f % p->x.phases];
+            mlp_mls_dot_block b = {
+                .channel = bytes, .pixel = p->y.in_step * g->in_channels * bytes, .channels = g->in_channels,
+                .quads = p->quads[f], .offset = p->offset + f * p->most, .feature = feature, .scales = scales,
+                .out_feature = g->out_size[0] * row, .out_pixel = p->y.out_step * row,
+                .valid = mlp_min(p->dots->lanes, g->batch - n), .scale = g->scale};
+            int64_t down = i < fx->count ? mlp_min(PIXELS, fy->count - a) : 0;
+            int64_t at = (fy->origin + a * p->y.out_step) * row + (fx->origin + i * p->x.out_step) * g->batch + n;
+            for (int64_t d = 0, pixels; d < down; d += pixels) {
+                pixels = down == PIXELS ? PIXELS : 1;
+                b.tile = tile + d * b.pixel;
+                for (int64_t o = 0, features; o < g->out_channels; o += features) {
+                    features = g->out_channels - o >= p->dots->features ? p->dots->features : 1;
+                    b.weight = p->weight + (f * g->out_channels + o) * feature;
+                    b.out = g->out + o * b.out_feature + at + d * b.out_pixel;
+                    p->dots->rows(&b, (int)features, (int)pixels);
+                }
+            }
+        }
+    }
+}
+
+static int run(const plan *p)
+{
+    int64_t tile = mlp_ceil_div(p->chunks * p->tall * p->g->in_channels * p->dots->bytes, 64) * 64;
+    int64_t size = tile + 2 * p->g->in_channels * p->dots->bytes, walks = mlp_ceil_div(p->y.phase[0].count, PIXELS);
+    int failed = 0;
+    MLP_PRAGMA(omp parallel reduction(| : failed) num_threads(mlp_threads()))
+    {
+        char *memory = aligned_alloc(64, (size_t)(mlp_ceil_div(size, 64) * 64));
+        failed |= !memory;
+        MLP_PRAGMA(omp for schedule(dynamic))
+        for (int64_t r = 0; r < p->rows; r++)
+            fill_row(p, r);
+        MLP_PRAGMA(omp for schedule(dynamic))
+        for (int64_t t = 0; t < p->vectors * walks; t++)
+            if (memory)
+                run_walk(p, t / walks, t % walks * PIXELS, (float *)(memory + tile), memory);
+        free(memory);
+    }
+    return failed ? MLP_NO_MEMORY : MLP_OK;
+}
+
+static int plan_values(plan *p)
+{
+    int64_t span_y = p->y.high - p->y.low + 1, lanes = p->dots->lanes;
+    p->chunks = mlp_ceil_div(p->x.high - p->x.low + 1, 4);
+    p->tall = p->y.in_step * (PIXELS - 1) + span_y;
+    p->rows = p->y.in_step * (p->y.phase[0].count - 1) + span_y;
+    p->columns = p->x.in_step * (p->x.phase[0].count - 1) + 4 * p->chunks;
+    p->vectors = mlp_ceil_div(p->g->batch, lanes);
+    p->vector = mlp_ceil_div(p->rows * p->columns * p->g->in_channels * lanes, 64) * 64 + 64;
+    p->values = aligned_alloc(64, (size_t)(p->vectors * p->vector));
+    return p->values != NULL;
+}
+
+int mlp_mls_dot_rows_contract(const mlp_mls_rows *g)
+{
+    plan p = {.g = g, .dots = mlp_mls_dots_for_tier()};
+    if (!p.dots || g->one || g->wide)
+        return MLP_UNSUPPORTED;
+    mlp_mls_plan_decode(&p.decode, g->table);
+    int status = MLP_NO_MEMORY;
+    if (mlp_pot_plan_axis(&p.y, g->input_grad, g->kernel[0], g->stride[0], g->padding[0], g->dilation[0],
+                          g->out_size[0])
+        && mlp_pot_plan_axis(&p.x, g->input_grad, g->kernel[1], g->stride[1], g->padding[1], g->dilation[1],
+                             g->out_size[1])
+        && plan_values(&p) && plan_quads(&p))
+        status = p.dots->pairs && g->product * (4 * p.most + g->kernel[0] * g->kernel[1]) > INT16_MAX
+                 ? MLP_UNSUPPORTED : run(&p);
+    mlp_pot_free_axis(&p.y);
+    mlp_pot_free_axis(&p.x);
+    free(p.values);
+    free(p.quads);
+    free(p.offset);
+    free(p.weight);
+    return status;
+}
