@@ -62,9 +62,9 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
                             out_size=(1, 1), **shared)
     elif g.kind == "conv2d_weight_grad":
         name, status = _run(emulate, g.kind, "mlp_mls_wgrad", error=a, act=b, table_error=table_a, table_act=table_b,
-                            exponent_error=_turned(exponent_a), bit_error=_turned(bit_a), exponent_act=_turned(exponent_b),
-                            bit_act=_turned(bit_b), batch=g.batch, channels=g.channels, features=g.features, size=g.size,
-                            out_size=g.out_size, **shared)
+                            exponent_error=_turned(exponent_a), bit_error=_turned(bit_a),
+                            exponent_act=_turned(exponent_b), bit_act=_turned(bit_b), batch=g.batch,
+                            channels=g.channels, features=g.features, size=g.size, out_size=g.out_size, **shared)
     else:
         forward = g.kind == "conv2d"
         weight = table_b[b.view(np.uint8)]
@@ -76,7 +76,8 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
                             exponent_input=_turned(exponent_a), bit_input=_turned(bit_a),
                             exponent_weight=np.ascontiguousarray(exponent_b), bit_weight=np.ascontiguousarray(bit_b),
                             input_grad=not forward, batch=g.batch, in_channels=channels[not forward],
-                            out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward], **shared)
+                            out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward],
+                            **shared)
     check(status, name)
     count(name)
     return result
@@ -100,7 +101,7 @@ def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int
     if emulate and kernel_family() != "shift":
         status = int(getattr(lib(), f"{struct.replace('mls', 'mls_dot')}_contract")(geometry))
         if status != UNSUPPORTED:
-            return f"mls_dot_{kind}[{dot_tier()}]", status
+            return f"mls_{kind}_dot[{dot_tier()}]", status
     return f"mls_{kind}[{vector_tier()}]", int(getattr(lib(), f"{struct}_contract")(geometry))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilp.formats import MLS, Spec
-from minilp.kernels import calls, set_num_threads, threads, use_backend
+from minilp.kernels import calls, set_num_threads, threads, use_backend, use_kernels
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from mls_oracles import GEOMETRIES, contract, exact_result, index_loop, is_one, operands, tensor
@@ -21,6 +21,8 @@ def in_c(a, b, spec):
     with calls() as seen:
         c = a.format.contract(a, b, spec)
     assert seen and not [name for name in seen if name.endswith("[numpy]")], seen
+    with use_kernels("shift"):
+        assert np.array_equal(c, a.format.contract(a, b, spec))
     with use_backend("numpy"):
         return c, a.format.contract(a, b, spec)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from minilp.formats import MLS, NotFiniteError, Spec, Stream
-from minilp.kernels import available_tiers, calls, set_num_threads, threads, use_backend
+from minilp.kernels import available_tiers, calls, set_num_threads, threads, use_backend, use_kernels
 
 LENGTHS = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 63, 65, 127, 129, 255, 1023)
 FORMATS = [MLS(2, 1), MLS(2, 4), MLS(0, 4, group_man=0), MLS(1, 2, top="keep"), MLS(underflow="sudden"), MLS(3, 4)]
@@ -77,6 +77,8 @@ def test_contract(isa, kind):
                 set_num_threads(n)
                 c, twin = in_both(lambda f=fmt, qa=qa, qb=qb, spec=spec: f.contract(qa, qb, spec))
                 assert np.array_equal(c, twin), (batch, spec)
+                with use_kernels("shift"):
+                    assert np.array_equal(fmt.contract(qa, qb, spec), twin), (batch, spec)
         finally:
             set_num_threads(before)
         if kind != "conv2d_weight_grad":
