@@ -9,7 +9,7 @@ from minilp.kernels import backend, set_num_threads, use_backend, use_isa, use_k
 from minilp.random import manual_seed
 
 if TYPE_CHECKING:
-    from minilp import autograd, bench, contract, data, formats, models, nn, optim, recipe, testing, training
+    from minilp import autograd, bench, contract, data, energy, formats, models, nn, optim, recipe, testing, training
     from minilp.autograd import Tensor, no_grad
     from minilp.contract import rounding_context
     from minilp.formats import LNS, Fixed, Format, PoT, QTensor
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
-           "bench", "compare", "contract", "data", "evaluate", "formats", "inspect", "load", "manual_seed", "models",
-           "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train", "training",
-           "use_backend", "use_isa", "use_kernels"]
+           "bench", "compare", "contract", "data", "energy", "evaluate", "formats", "inspect", "load", "manual_seed",
+           "models", "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train",
+           "training", "use_backend", "use_isa", "use_kernels"]
 
-_ROOMS = ("autograd", "bench", "contract", "data", "formats", "models", "nn", "optim", "recipe", "testing", "training")
+_ROOMS = ("autograd", "bench", "contract", "data", "energy", "formats", "models", "nn", "optim", "recipe", "testing",
+          "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
          "Format": "formats", "LNS": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe",
          "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "inspect": "training",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import minilp
 from minilp import data, models, recipe, report, training
+from minilp.energy import command as energy_command
 
 
 def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
@@ -192,6 +193,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=WHOLE, default=2, metavar="N", help="threads of each system (default 2)")
     sub.add_argument("--no-rival", dest="rival", action="store_false", help="leave torch out where it is installed")
     sub.add_argument("--json", metavar="FILE", help="write the rows here too, a list of objects")
+
+    energy_command.add_arguments(command("energy", energy_command.run, "Operations and energy of one training step, "
+                                         "per layer and role, beside fp32 and fp8; the source of every price."))
 
     _add_experiments(command("experiment", _lns_theory, "Small experiments behind claims of the papers."))
     return top

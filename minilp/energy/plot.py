@@ -1,0 +1,50 @@
+"""A bar chart of a report: what each recipe's step costs, by role."""
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from minilp.energy import events
+
+if TYPE_CHECKING:
+    from minilp.energy.report import Report
+
+
+def plot(report: Report, path: str | os.PathLike[str]) -> bool:
+    """Draw one stacked bar a recipe.
+
+    Parameters
+    ----------
+    report : Report
+        What to draw.
+    path : path
+        Where to, PNG by its name.
+
+    Returns
+    -------
+    bool
+        False where matplotlib is not installed; nothing is written then.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    unit, scale = report.unit
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.6 * len(report.priced)))
+    left = dict.fromkeys(report.priced, 0.0)
+    for role in (*events.ROLES, "memory"):
+        widths = {name: priced.total(role) * scale / report.batch_size for name, priced in report.priced.items()}
+        if any(widths.values()):
+            axes.barh(list(widths), list(widths.values()), left=list(left.values()), label=role)
+            left = {name: left[name] + width for name, width in widths.items()}
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{unit} an image, one training step ({report.prices.name})")
+    axes.set_title(f"{report.model}, batch {report.batch_size}")
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return True
