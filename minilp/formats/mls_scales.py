@@ -60,14 +60,10 @@ def dynamic_scales(maxima: np.ndarray, keep: tuple[int, ...], group_exp: int,
     # the float64 quotient of two float32 numbers falls on the same side of 1 and 1.5 times a power of two as the exact
     quotient = np.maximum(maxima.astype(np.float64) / tensor, FLOOR)
     quotient = np.where(maxima == 0, 1.0, quotient)
-    fraction, power = np.frexp(quotient)
-    significand = np.ceil(fraction * 2.0 ** (group_man + 1)).astype(np.int64)  # 2^group_man .. 2^(group_man + 1)
-    power = power.astype(np.int64) - 1
-    carry = significand == 2 ** (group_man + 1)
-    power, significand = power + carry, np.where(carry, 2**group_man, significand)
-    lowest = 1 - 2**group_exp
-    significand = np.where(power < lowest, 2**group_man, significand)
-    return (tensor, (-np.maximum(power, lowest)).astype(np.int16), (significand - 2**group_man).astype(np.int8))
+    # exponent and group_man mantissa bits, as one integer, of the quotient's bits rounded up: a carry moves the exponent
+    field = (quotient.view(np.int64) + ((1 << (52 - group_man)) - 1)) >> (52 - group_man)
+    field = np.maximum(field, (1023 + 1 - 2**group_exp) << group_man)
+    return (tensor, (1023 - (field >> group_man)).astype(np.int16), (field & (2**group_man - 1)).astype(np.int8))
 
 
 def unit(scales: tuple[np.ndarray, ...], group_man: int, shape: tuple[int, ...]) -> np.ndarray:
