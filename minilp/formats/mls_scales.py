@@ -60,7 +60,7 @@ def dynamic_scales(maxima: np.ndarray, keep: tuple[int, ...], group_exp: int,
     # the float64 quotient of two float32 numbers falls on the same side of 1 and 1.5 times a power of two as the exact
     quotient = np.maximum(maxima.astype(np.float64) / tensor, FLOOR)
     quotient = np.where(maxima == 0, 1.0, quotient)
-    # exponent and group_man mantissa bits, as one integer, of the quotient's bits rounded up: a carry moves the exponent
+    # exponent and group_man mantissa bits, one integer, of the quotient's bits rounded up: a carry moves the exponent
     field = (quotient.view(np.int64) + ((1 << (52 - group_man)) - 1)) >> (52 - group_man)
     field = np.maximum(field, (1023 + 1 - 2**group_exp) << group_man)
     return (tensor, (1023 - (field >> group_man)).astype(np.int16), (field & (2**group_man - 1)).astype(np.int8))
