@@ -25,10 +25,12 @@ typedef struct {
     int64_t *ints;
     ptrdiff_t plane;    /* from channel to channel */
     const double *row, *lane;
+    float power;        /* row * lane, where that is the same power of two everywhere, small enough; else 0 */
     int outputs, lanes;
 } mlp_dot8_target;
 
-/* For every pixel of one row: sums over k of the words panel[k][weight plane][m] * x[offset[k] + pixel * x_step + lane].
+/* For every pixel of one row: sums over `count` steps k and the words j of a step of
+ *     panel[k][weight plane][m][j] * x[offset[k] + j * MLP_DOT8_LANES + pixel * x_step + lane].
  * The planes of x lie x_plane apart. start[sum][m] is where a sum begins. */
 typedef void mlp_dot8_gather_fn(const int32_t *x, ptrdiff_t x_plane, const int32_t *offset, const int32_t *panel,
                                 const int32_t *start, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t x_step,
@@ -57,7 +59,9 @@ typedef void mlp_dot8_widen_fn(const int8_t *digits, ptrdiff_t count, int16_t *t
 typedef struct {
     int word;           /* channels in a word: 2 or 4 */
     int bytes;          /* of one number inside a word */
+    int depth;          /* words in a step of a gather: 1, or 16 for tiles */
     int flip;           /* what the bytes of x are xored with: 0, or 128 where they are unsigned and 128 too large */
+    int dot_flip;       /* the same for the weight gradient */
     int outputs[MLP_DOT8_PLANES][MLP_DOT8_PLANES];                      /* of a gather, by planes of x and weight */
     mlp_dot8_gather_fn *gather[MLP_DOT8_PLANES][MLP_DOT8_PLANES];
     int dot_outputs, dot_taps;

@@ -30,7 +30,9 @@ typedef struct {
 typedef struct {
     int planes_x, planes_w, sums;
     ptrdiff_t m, blocks, words, count, lane_blocks, y_low, x_low, height;
-    ptrdiff_t skip_y, skip_x, step_y, step_x, columns, pixel, band, bands, plane, items, panel;
+    ptrdiff_t skip_y, skip_x, step_y, step_x, columns, pixel, band, bands, plane, items;
+    ptrdiff_t steps, panel;                     /* of the sum, and numbers of their weights for a block of outputs */
+    float power;                                /* as in mlp_dot8_target */
 } plan;
 
 static plan make_plan(const walk *s, const mlp_dot8_tiles *tier)
@@ -38,7 +40,7 @@ static plan make_plan(const walk *s, const mlp_dot8_tiles *tier)
     plan p = {.planes_x = s->q->planes_a, .planes_w = s->q->planes_b, .sums = s->q->planes_a + s->q->planes_b - 1,
               .words = mlp_f32_ceil(s->in_channels, tier->word), .lane_blocks = mlp_f32_ceil(s->batch, MLP_DOT8_LANES)};
     p.m = tier->outputs[p.planes_x - 1][p.planes_w - 1], p.blocks = mlp_f32_ceil(s->out_channels, p.m);
-    p.count = p.words * s->taps, p.pixel = p.words * MLP_DOT8_LANES, p.panel = p.count * p.planes_w * p.m;
+    p.count = p.words * s->taps, p.pixel = p.words * MLP_DOT8_LANES;
     ptrdiff_t y_high = 0, x_high = 0;
     for (ptrdiff_t t = 0; t < s->taps; t++) {
         const tap *at = &s->tap[t];
@@ -59,13 +61,48 @@ static plan make_plan(const walk *s, const mlp_dot8_tiles *tier)
     return p;
 }
 
-/* The weights in the order of the inner loop, [group][block of outputs][tap, word][plane][output], and where each sum
+/* Cut the sum over (tap, word of channels) into steps of up to `depth` words that are neighbours in the tile: words
+ * first[k] to first[k + 1] - 1 from offset[k] on. Both arrays have room for one step a word; first for one more. */
+static void find_steps(const walk *s, plan *p, int depth, ptrdiff_t *first, int32_t *offset)
+{
+    ptrdiff_t before = 0;
+    for (ptrdiff_t k = 0; k < p->count; k++) {
+        const tap *t = &s->tap[k / p->words];
+        const ptrdiff_t at = ((t->y - p->y_low) * p->columns + t->x - p->x_low) * p->pixel
+                             + k % p->words * MLP_DOT8_LANES;
+        if (!k || at != before + MLP_DOT8_LANES || k - first[p->steps - 1] == depth)
+            first[p->steps] = k, offset[p->steps++] = (int32_t)at;
+        before = at;
+    }
+    first[p->steps] = p->count;
+    p->panel = p->steps * p->planes_w * p->m * depth;
+}
+
+/* The power of two by which every result is scaled, if there is one that leaves them normal. */
+static float find_power(const walk *s)
+{
+    const mlp_dot8 *q = s->q;
+    for (ptrdiff_t i = 1; i < s->groups * s->out_channels; i++)
+        if (q->row_scale[i] != q->row_scale[0])
+            return 0;
+    for (ptrdiff_t i = 1; i < s->batch; i++)
+        if (q->lane_scale[i] != q->lane_scale[0])
+            return 0;
+    const double power = q->row_scale[0] * q->lane_scale[0];
+    uint64_t bits;
+    memcpy(&bits, &power, sizeof bits);
+    return bits << 12 || !(power >= 0x1p-126 && power <= 0x1p90) ? 0 : (float)power;
+}
+
+/* The weights in the order of the inner loop, [group][block of outputs][step][plane][output][word], and where each sum
  * starts, [group][block of outputs][sum][output]: where x is stored 128 too large, at -128 times its weights. */
-static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tier, int32_t *panel, int32_t *start)
+static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tier, const ptrdiff_t *first,
+                         int32_t *panel, int32_t *start)
 {
     for (ptrdiff_t b = 0; b < s->groups * p->blocks; b++, panel += p->panel, start += p->sums * p->m) {
         memset(start, 0, (size_t)(p->sums * p->m) * sizeof *start);
-        for (ptrdiff_t k = 0; k < p->count; k++)
+        memset(panel, 0, (size_t)p->panel * sizeof *panel);
+        for (ptrdiff_t k = 0, step = 0; k < p->count; k++, step += first[step + 1] == k)
             for (int e = 0; e < p->planes_w; e++)
                 for (ptrdiff_t m = 0; m < p->m; m++) {
                     const ptrdiff_t o = b % p->blocks * p->m + m, c0 = k % p->words * tier->word;
@@ -79,7 +116,7 @@ static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tie
                         const int number = mlp_dot8_digit(w[c * s->weight_in], digit);
                         word |= ((uint32_t)number & mask) << (8 * tier->bytes * c), sum += number;
                     }
-                    panel[(k * p->planes_w + e) * p->m + m] = (int32_t)word;
+                    panel[((step * p->planes_w + e) * p->m + m) * tier->depth + k - first[step]] = (int32_t)word;
                     for (int d = 0; d < p->planes_x; d++)
                         start[(d + e) * p->m + m] -= tier->flip * sum;
                 }
@@ -134,11 +171,11 @@ static void run_item(const walk *s, const plan *p, ptrdiff_t item, const mlp_dot
             const ptrdiff_t channel = g * s->out_channels + b * p->m, y = s->first_y + (y0 + r) * s->out_step_y;
             const ptrdiff_t at = channel * plane + (y * s->out_w + s->first_x) * s->batch + n0;
             const mlp_dot8_target to = {q->out_float ? q->out_float + at : NULL, q->out_float ? NULL : q->out_int + at,
-                                        plane, q->row_scale + channel, q->lane_scale + n0,
+                                        plane, q->row_scale + channel, q->lane_scale + n0, p->power,
                                         (int)MLP_MIN(p->m, s->out_channels - b * p->m), (int)lanes};
             tier->gather[p->planes_x - 1][p->planes_w - 1](
                 tile + r * p->step_y * p->columns * p->pixel, p->plane, offset, panel + (g * p->blocks + b) * p->panel,
-                start + (g * p->blocks + b) * p->sums * p->m, p->count, s->columns, p->step_x * p->pixel,
+                start + (g * p->blocks + b) * p->sums * p->m, p->steps, s->columns, p->step_x * p->pixel,
                 s->out_step_x * s->batch, to);
         }
 }
@@ -148,26 +185,30 @@ static int run(const walk *s)
     if (!s->batch || !s->rows || !s->columns || !s->out_channels)
         return MLP_OK;
     const mlp_dot8_tiles *tier = mlp_dot8_tiles_in_force();
-    const plan p = make_plan(s, tier);
+    plan p = make_plan(s, tier);
     if (s->in_channels * s->taps > MLP_DOT8_TERMS)
         return MLP_OVERFLOW;
     if (p.plane * p.planes_x > INT32_MAX)
         return MLP_UNSUPPORTED;
     const int threads = mlp_workers(p.items);
-    const ptrdiff_t pitch = mlp_f32_ceil(p.plane * p.planes_x + 16, 16) * 16, few = tier->word * p.columns * MLP_DOT8_LANES;
+    /* The last step of a tile may read beyond its words: weights of 0 take no part, but the memory has to be there. */
+    const ptrdiff_t pitch = mlp_f32_ceil(p.plane * p.planes_x, 16) * 16 + tier->depth * MLP_DOT8_LANES;
+    const ptrdiff_t few = tier->word * p.columns * MLP_DOT8_LANES;
     int32_t *offset = mlp_f32_alloc((size_t)p.count, sizeof *offset);
+    ptrdiff_t *first = mlp_f32_alloc((size_t)p.count + 1, sizeof *first);
+    if (offset && first)
+        find_steps(s, &p, tier->depth, first, offset);
+    p.power = s->q->out_float ? find_power(s) : 0;
     int32_t *panel = mlp_f32_alloc((size_t)(s->groups * p.blocks * p.panel), sizeof *panel);
     int32_t *start = mlp_f32_alloc((size_t)(s->groups * p.blocks * p.sums * p.m), sizeof *start);
     int32_t *tiles = mlp_f32_alloc((size_t)(threads * pitch), sizeof *tiles);
     int8_t *digits = mlp_f32_alloc((size_t)(threads * few), 1);
-    int status = offset && panel && start && tiles && digits ? MLP_OK : MLP_NO_MEMORY;
+    int status = offset && first && panel && start && tiles && digits ? MLP_OK : MLP_NO_MEMORY;
     if (status == MLP_OK) {
-        for (ptrdiff_t k = 0; k < p.count; k++) {
-            const tap *t = &s->tap[k / p.words];
-            offset[k] = (int32_t)(((t->y - p.y_low) * p.columns + t->x - p.x_low) * p.pixel
-                                  + k % p.words * MLP_DOT8_LANES);
-        }
-        pack_weights(s, &p, tier, panel, start);
+        const ptrdiff_t beyond = tier->depth * MLP_DOT8_LANES;
+        for (int thread = 1; thread <= threads; thread++)
+            memset(tiles + thread * pitch - beyond, 0, (size_t)beyond * sizeof *tiles);
+        pack_weights(s, &p, tier, first, panel, start);
         atomic_llong next = 0;
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++)
@@ -175,6 +216,7 @@ static int run(const walk *s)
                 run_item(s, &p, item, tier, offset, panel, start, digits + thread * few, tiles + thread * pitch);
     }
     free(offset);
+    free(first);
     free(panel);
     free(start);
     free(tiles);
@@ -220,7 +262,7 @@ int mlp_dot8_conv2d_input_grad(const mlp_dot8 *call)
         for (s.first_x = 0; status == MLP_OK && s.first_x < MLP_MIN(q->stride_w, q->width); s.first_x++) {
             /* Pixel first + i * stride was reached by tap t from the output at i + (first + padding - t) / stride. */
             s.taps = 0;
-            for (ptrdiff_t t = 0; t < kernel; t++) {
+            for (ptrdiff_t t = kernel; t-- > 0;) { /* last first: from left to right in the error */
                 const ptrdiff_t y = s.first_y + q->padding_h - t / q->kernel_w * q->dilation_h;
                 const ptrdiff_t x = s.first_x + q->padding_w - t % q->kernel_w * q->dilation_w;
                 if (y % q->stride_h == 0 && x % q->stride_w == 0)

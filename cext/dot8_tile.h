@@ -5,27 +5,43 @@
  *   LOAD, STORE, SPLAT, ZERO
  *   MADD(x, w, c)         c + all products of each word           REDUCE(v)   the sum of all lanes
  *   NUMBER, ONES          type of a number of `dot`, and a word of ones
+ *   WIDE_PUT              whether mlp_dot8_put_floats (dot8_put.h) may run
  *   GM, GV                register tile of gather: GM outputs times GV vectors; WM, WV the same with two planes each
  *   DM, DK                register tile of dot: DM outputs times DK taps */
 #define UNROLL _Pragma("GCC unroll 32")
 
-/* Sums of one pixel to their place: the only rounding. Every step in front of it is exact in double. */
+/* One result from its sums, exact in double. */
+MLP_INLINE TARGET_BODY double TIER(joined)(const int32_t *sum, const int sums, ptrdiff_t next)
+{
+    double total = sum[0];
+    if (sums > 1)
+        total += (double)sum[next] * MLP_DOT8_BASE;
+    if (sums > 2)
+        total += (double)sum[2 * next] * (MLP_DOT8_BASE * MLP_DOT8_BASE);
+    return total;
+}
+
+/* Sums of one pixel to their place, sums[s][m][lane]; next: from s to s + 1, pitch: from m to m + 1. Rounds once. */
 MLP_INLINE TARGET_BODY void TIER(put)(const int32_t *sum, const int sums, ptrdiff_t next, ptrdiff_t pitch,
                                       const mlp_dot8_target *to, ptrdiff_t at, ptrdiff_t first, int lanes)
 {
-    for (int m = 0; m < to->outputs; m++, sum += pitch) {
-        const double row = to->floats ? to->row[m] : 1.0, *restrict lane = to->lane + first;
-        float *restrict y = to->floats ? to->floats + m * to->plane + at : NULL;
-        for (int i = 0; i < lanes; i++) {
-            double total = sum[i];
-            if (sums > 1)
-                total += (double)sum[next + i] * MLP_DOT8_BASE;
-            if (sums > 2)
-                total += (double)sum[2 * next + i] * (MLP_DOT8_BASE * MLP_DOT8_BASE);
-            if (y)
-                y[i] = (float)(total * (row * lane[i]));
-            else
-                to->ints[m * to->plane + at + i] = (int64_t)total;
+    if (!to->floats) {
+        for (int m = 0; m < to->outputs; m++)
+            for (int i = 0; i < lanes; i++)
+                to->ints[m * to->plane + at + i] = (int64_t)TIER(joined)(sum + m * pitch + i, sums, next);
+    } else if (WIDE_PUT) {
+        mlp_dot8_put_floats(sum, sums, next, pitch, to, at, first, lanes);
+    } else {
+        for (int m = 0; m < to->outputs; m++, sum += pitch) {
+            float *restrict y = to->floats + m * to->plane + at;
+            const double row = to->row[m], *restrict lane = to->lane + first;
+            if (sums == 1 && to->power != 0) { /* the conversion rounds, the power of two does not */
+                for (int i = 0; i < lanes; i++)
+                    y[i] = (float)sum[i] * to->power;
+            } else {
+                for (int i = 0; i < lanes; i++)
+                    y[i] = (float)(TIER(joined)(sum + i, sums, next) * (row * lane[i]));
+            }
         }
     }
 }
@@ -57,6 +73,8 @@ MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, con
             }
     }
     int32_t row[MLP_DOT8_SUMS][GM][GV * VP] __attribute__((aligned(64)));
+    if (VP == 4)
+        memset(row, 0, sizeof row); /* GCC 12 does not see that the portable STORE writes it whole, and warns */
     UNROLL for (int s = 0; s < sums; s++)
         UNROLL for (int m = 0; m < outputs; m++)
             UNROLL for (int v = 0; v < vectors; v++)
@@ -82,6 +100,8 @@ MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, con
                     TIER(pixel)(x + p * x_step + first, x_plane, offset, panel, start, count, planes_x, planes_w, \
                                 outputs, 1, &to, p * y_step + first, first); \
             } \
+        if (WIDE_PUT) \
+            mlp_dot8_put_done(); \
     }
 GATHER(gather11, 1, 1, GM, GV)
 GATHER(gather12, 1, 2, WM, WV)
@@ -143,6 +163,7 @@ TARGET static int64_t TIER(total)(const void *numbers, ptrdiff_t count)
 #undef REDUCE
 #undef NUMBER
 #undef ONES
+#undef WIDE_PUT
 #undef GM
 #undef GV
 #undef WM

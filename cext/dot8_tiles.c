@@ -6,6 +6,14 @@
 #include <immintrin.h>
 #endif
 
+#ifdef MLP_HAVE_AVX512
+#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+#include "dot8_put.h"
+#else
+#define mlp_dot8_put_floats(...) ((void)0) /* never called */
+#define mlp_dot8_put_done() ((void)0)
+#endif
+
 typedef int32_t pairs4 __attribute__((vector_size(16)));
 
 /* Portable: vectors of four pairs; each half is sign-extended by shifts and multiplied in 32 bits. */
@@ -36,6 +44,7 @@ static inline int32_t sum_pairs4(pairs4 v) { return v[0] + v[1] + v[2] + v[3]; }
 #define REDUCE sum_pairs4
 #define NUMBER int16_t
 #define ONES 0x10001
+#define WIDE_PUT 0
 #define GM 2
 #define GV 2
 #define WM 1
@@ -64,6 +73,7 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 #define REDUCE sum256
 #define NUMBER int16_t
 #define ONES 0x10001
+#define WIDE_PUT 0
 #define GM 4
 #define GV 2
 #define WM 3
@@ -74,7 +84,6 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 #endif
 
 #ifdef MLP_HAVE_AVX512
-#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
 #define TIER(name) mlp_dot8_##name##_avx512
 #define TARGET MLP_TARGET_AVX512
 #define TARGET_BODY __attribute__((target(AVX512)))
@@ -88,6 +97,7 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 #define REDUCE _mm512_reduce_add_epi32
 #define NUMBER int16_t
 #define ONES 0x10001
+#define WIDE_PUT 1
 #define GM 8
 #define GV 2
 #define WM 3
@@ -114,6 +124,7 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 #define REDUCE _mm512_reduce_add_epi32
 #define NUMBER int8_t
 #define ONES 0x1010101
+#define WIDE_PUT 1
 #define GM 8
 #define GV 2
 #define WM 4
@@ -123,6 +134,11 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 #include "dot8_tile.h"
 #endif
 
+#if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI) && defined(MLP_HAVE_AMX)
+#define TILE_TIER
+#include "dot8_amx.h"
+#endif
+
 #define GATHERS(tier) \
     {{mlp_dot8_gather11_##tier, mlp_dot8_gather12_##tier}, {mlp_dot8_gather21_##tier, mlp_dot8_gather22_##tier}}
 #define DOTS(tier) mlp_dot8_dot_##tier, mlp_dot8_total_##tier
@@ -130,25 +146,32 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void)
 {
     static const mlp_dot8_tiles portable = {
-        2, 2, 0, {{2, 1}, {1, 1}}, GATHERS(portable), 2, 2, DOTS(portable), mlp_dot8_digits_portable,
+        2, 2, 1, 0, 0, {{2, 1}, {1, 1}}, GATHERS(portable), 2, 2, DOTS(portable), mlp_dot8_digits_portable,
         mlp_dot8_pairs_portable, mlp_dot8_widen_portable};
+#ifdef TILE_TIER /* the weight gradient's sum runs over images, which would have to be transposed: dot products */
+    static const mlp_dot8_tiles amx = {
+        4, 1, 16, 0, 128, {{16, 16}, {16, 16}}, GATHERS(amx), 4, 6, DOTS(vnni), mlp_dot8_digits_avx2,
+        mlp_dot8_quads_avx2, NULL};
+    if (mlp_tier() >= MLP_AMX)
+        return &amx;
+#endif
 #if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI)
     static const mlp_dot8_tiles vnni = {
-        4, 1, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx2,
+        4, 1, 1, 128, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx2,
         mlp_dot8_quads_avx2, NULL};
     if (mlp_tier() >= MLP_VNNI)
         return &vnni;
 #endif
 #ifdef MLP_HAVE_AVX512
     static const mlp_dot8_tiles avx512 = {
-        2, 2, 0, {{8, 3}, {3, 3}}, GATHERS(avx512), 4, 6, DOTS(avx512), mlp_dot8_digits_avx2,
+        2, 2, 1, 0, 0, {{8, 3}, {3, 3}}, GATHERS(avx512), 4, 6, DOTS(avx512), mlp_dot8_digits_avx2,
         mlp_dot8_pairs_avx2, mlp_dot8_widen_avx2};
     if (mlp_tier() >= MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
     static const mlp_dot8_tiles avx2 = {
-        2, 2, 0, {{4, 3}, {3, 3}}, GATHERS(avx2), 4, 2, DOTS(avx2), mlp_dot8_digits_avx2, mlp_dot8_pairs_avx2,
+        2, 2, 1, 0, 0, {{4, 3}, {3, 3}}, GATHERS(avx2), 4, 2, DOTS(avx2), mlp_dot8_digits_avx2, mlp_dot8_pairs_avx2,
         mlp_dot8_widen_avx2};
     if (mlp_tier() >= MLP_AVX2)
         return &avx2;

@@ -89,7 +89,7 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile,
                        (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
     const cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
     for (int d = 0; d < call->planes_b; d++)
-        pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? call->digits_b + 16 * d : NULL, s->tier->flip, row,
+        pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? call->digits_b + 16 * d : NULL, s->tier->dot_flip, row,
              x_tile + d * s->x_room * bytes);
     for (int e = 0; e < call->planes_a; e++)
         pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? call->digits_a + 16 * e : NULL, 0, row,
@@ -108,13 +108,13 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile,
                                      MLP_MIN(s->visit_columns, s->ow - p), s->pitch, power(d + e),
                                      sums + (o / dm * s->tap_blocks + k / dk) * dm * dk);
             }
-    if (!s->tier->flip)
+    if (!s->tier->dot_flip)
         return;
     for (ptrdiff_t o = 0; o < t->outputs; o++) {
         int64_t excess = 0;
         for (int e = 0; e < call->planes_a; e++)
             for (int d = 0; d < call->planes_b; d++)
-                excess += power(d + e) * s->tier->flip
+                excess += power(d + e) * s->tier->dot_flip
                           * s->tier->total(dy_tile + (e * s->dy_room + o * s->dy_plane) * bytes, rows * dy_row);
         int64_t *sum = sums + o / dm * s->tap_blocks * dm * dk + o % dm;
         for (ptrdiff_t k = 0; k < s->tap_blocks * dk; k++)

@@ -21,10 +21,16 @@ UNSUPPORTED = 4
 LANES = 32
 
 
-def tier() -> str:
-    """Name of the engine's inner loops in force: there are no loops for tiles yet."""
+def tier(kind: str = "conv2d") -> str:
+    """Name of the engine's inner loops in force; the weight gradient has none for tiles, and takes dot products.
+
+    Parameters
+    ----------
+    kind : str
+        ``"conv2d"``, ``"conv2d_input_grad"`` or ``"conv2d_weight_grad"``.
+    """
     isa = backend().isa
-    return "vnni" if isa == "amx" else isa
+    return "vnni" if isa == "amx" and kind == "conv2d_weight_grad" else isa
 
 
 def power_digits(bits: int) -> Array:

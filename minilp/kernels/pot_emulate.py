@@ -38,7 +38,7 @@ def family(bits_a: int, bits_b: int, accumulate: str = "int64") -> str:
     wanted = kernel_family()
     if accumulate == "int32" or max(bits_a, bits_b) > 5 or wanted == "shift":
         return "shift"
-    return "emulate" if wanted == "emulate" or dot8.tier() == "vnni" else "shift"
+    return "emulate" if wanted == "emulate" or dot8.tier() in ("vnni", "amx") else "shift"
 
 
 def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, out: str) -> Array | None:
@@ -61,7 +61,7 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     result = dot8.contract(a, b, g, dot8.power_digits(bits_a), dot8.power_digits(bits_b), scales)
     if result is None:
         return None
-    count(f"pot_emulate_{g.kind}[{dot8.tier()}]")
+    count(f"pot_emulate_{g.kind}[{dot8.tier(g.kind)}]")
     if result.dtype == np.float32 and exponent + sum_bits(bits_a, bits_b, g.depth) >= 127 \
             and not np.isfinite(result).all():
         raise OverflowError(f"pot_emulate_{g.kind}: a result is beyond the largest float32")

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from minilp.kernels import calls, dot8, pot_emulate, set_num_threads, threads, use_backend, use_kernels
+from minilp.kernels.backend import vector_tier
 from minilp.kernels.pot import pot_contract
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pot_oracles as oracles
 from pot_oracles import codes
-
-TIER = {"amx": "vnni"}  # tiers that run another one's loops
 
 
 @pytest.fixture(autouse=True)
@@ -171,11 +170,12 @@ def test_the_family_says_what_runs(every_isa):
     faster = "emulate" if every_isa in ("vnni", "amx") else "shift"
     for kind, (a, b, kw) in problem(np.random.default_rng(25), 4, 3, 4, (5, 5)).items():
         for wanted, family in (("emulate", "emulate"), ("shift", "shift"), ("auto", faster)):
-            tier = TIER.get(every_isa, every_isa) if family == "emulate" else every_isa.replace("vnni", "avx512")
+            tier = dot8.tier(kind) if family == "emulate" else vector_tier()
             with use_kernels(wanted), calls() as seen:
                 pot_contract(kind, a, b, exponent=0, **kw)
                 assert pot_emulate.family(5, 5) == family
-            assert list(seen) == [f"pot_{family}_{kind}[{tier.replace('amx', 'avx512')}]"]
+            assert list(seen) == [f"pot_{family}_{kind}[{tier}]"]
+        assert dot8.tier(kind) == ("vnni" if (every_isa, kind) == ("amx", "conv2d_weight_grad") else every_isa)
         with calls() as seen:
             pot_contract(kind, a, b, exponent=0, accumulate="counts", **{**kw, "bits_a": 6})
             pot_contract(kind, a, b, exponent=0, accumulate="int32", **kw)
