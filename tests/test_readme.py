@@ -74,3 +74,10 @@ def test_the_figures_are_those_of_the_recorded_runs():
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{row['recipe']}` | {times}" in text
         assert row["steps"] >= 31
+
+
+def test_the_energy_example_prints_what_it_says(blocks, capsys):
+    (block,) = [b for b in blocks if "energy.count" in b]
+    exec(compile(block, "README.md", "exec"), {})
+    shown = [line.split("# ", 1)[1] for line in block.splitlines() if line.startswith("print")]
+    assert capsys.readouterr().out.split() == shown

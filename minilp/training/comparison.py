@@ -12,7 +12,7 @@ from minilp.roles import Role
 from minilp.training import plots
 from minilp.training.rundir import RunDirectory
 
-HEADINGS = ("run", "test acc", "gap", "images/s", "bits w/a/e", "seconds", "epochs")
+HEADINGS = ("run", "test acc", "gap", "images/s", "bits w/a/e", "uJ/image", "J run", "seconds", "epochs")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Comparison:
     ----------
     rows : tuple of dict
         One a run: ``run``, ``test_acc`` in [0, 1], ``gap`` to the first run (positive is better), ``images_per_s``,
-        ``bits`` (weight, act, error; 32 is float32), ``seconds``, ``epochs``.
+        ``bits`` (weight, act, error; 32 is float32), ``energy_pj_per_image`` (training) and ``energy_pj`` (the run,
+        evaluations included; both None where unknown), ``seconds``, ``epochs``.
     plot : pathlib.Path or None
         The picture; None without matplotlib.
     """
@@ -35,8 +36,9 @@ class Comparison:
         table = [HEADINGS]
         for row in self.rows:
             table.append((row["run"], f"{row['test_acc']:.2%}", f"{row['gap'] * 100:+.2f}",
-                          f"{row['images_per_s']:.0f}", "/".join(map(str, row["bits"])), f"{row['seconds']:.1f}",
-                          str(row["epochs"])))
+                          f"{row['images_per_s']:.0f}", "/".join(map(str, row["bits"])),
+                          _shown(row["energy_pj_per_image"], 1e6), _shown(row["energy_pj"], 1e12),
+                          f"{row['seconds']:.1f}", str(row["epochs"])))
         widths = [max(len(line[i]) for line in table) for i in range(len(HEADINGS))]
         return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
                                    for i, (cell, w) in enumerate(zip(line, widths, strict=True))) for line in table)
@@ -71,6 +73,7 @@ def compare(paths: Iterable[str | os.PathLike[str]], plot: str | os.PathLike[str
         rows.append({"run": str(run.path), "test_acc": result["test_acc"],
                      "gap": result["test_acc"] - results[0]["test_acc"], "images_per_s": result["images_per_s"],
                      "bits": tuple(_bits(role) for role in (recipe.weight, recipe.act, recipe.error)),
+                     "energy_pj_per_image": result.get("energy_pj_per_image"), "energy_pj": result.get("energy_pj"),
                      "seconds": result["seconds"], "epochs": len(result["epochs"])})
     drawn = plot is not None and plots.compared(
         {str(run.path): result["epochs"] for run, result in zip(runs, results, strict=True)}, pathlib.Path(plot))
@@ -79,3 +82,7 @@ def compare(paths: Iterable[str | os.PathLike[str]], plot: str | os.PathLike[str
 
 def _bits(role: Role | None) -> int:
     return 32 if role is None else role.format.bits
+
+
+def _shown(picojoules: float | None, unit: float) -> str:
+    return "-" if picojoules is None else f"{picojoules / unit:.4g}"

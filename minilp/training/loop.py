@@ -18,6 +18,7 @@ from minilp.report import describe_recipe
 from minilp.training import checkpoint, machine, plots, rundir
 from minilp.training.config import MAY_CHANGE, TrainConfig
 from minilp.training.progress import Progress, interruptible
+from minilp.training.run_energy import describe, run_energy
 from minilp.training.rundir import RunDirectory
 from minilp.training.session import Session, evaluate_model
 
@@ -40,6 +41,9 @@ class Result:
         Share of the test images classified right after the last epoch, in [0, 1].
     images_per_s, seconds : float
         Training images a second (evaluation excluded); wall-clock time of all epochs.
+    energy_pj_per_image, energy_pj : float or None
+        Picojoules a training image, and of the whole run with its evaluations, by the default price list; None where
+        an operation has no known cost.
     """
 
     path: pathlib.Path
@@ -49,6 +53,8 @@ class Result:
     test_acc: float
     images_per_s: float
     seconds: float
+    energy_pj_per_image: float | None = None
+    energy_pj: float | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -245,20 +251,20 @@ class _Training:
         self.run.write_result({
             "config": config.to_config(), "commit": machine.commit(), "epochs": rows, "test_acc": rows[-1]["test_acc"],
             "test_loss": rows[-1]["test_loss"], "seconds": seconds, "images_per_s": images_per_s,
-            "energy_pj_per_image": None, "peak_bytes": machine.peak_bytes(),
+            "peak_bytes": machine.peak_bytes(), **run_energy(config, self.session.model, self.train_set, self.test_set),
             "parameters": sum(p.size for p in self.session.model.parameters()),
             "backend": machine.describe(config.recipe),
         })
 
     def _result(self) -> Result:
         """Read back what was written, and say it."""
-        rows = self.run.rows()
+        rows, stored = self.run.rows(), self.run.read_result()
         images_per_s, seconds = _speed(rows, len(self.train_set))
         result = Result(self.run.path, self.config, tuple(rows), self.session.model.eval(), rows[-1]["test_acc"],
-                        images_per_s, seconds)
+                        images_per_s, seconds, stored.get("energy_pj_per_image"), stored.get("energy_pj"))
         for line in (f"test accuracy {result.test_acc:.2%}; {images_per_s:.0f} images/s in the training loop "
                      f"(evaluation excluded); {seconds:.1f} s",
-                     f"run directory: {self.run.path}",
+                     describe(stored), f"run directory: {self.run.path}",
                      f"again: {self.config.command()}",
                      f"check: minilp eval {self.run.path}"):
             self.progress.line(line)

@@ -16,6 +16,9 @@ def test_rows_hold_accuracy_gap_speed_bits_and_time(pair, tmp_path):
     assert [row["bits"] for row in found.rows] == [(5, 5, 5), (32, 32, 32)]
     assert [row["seconds"] for row in found.rows] == [run.seconds for run in pair]
     assert [row["images_per_s"] for row in found.rows] == [run.images_per_s for run in pair]
+    assert [row["energy_pj_per_image"] for row in found.rows] == [run.energy_pj_per_image for run in pair]
+    assert found.rows[0]["energy_pj"] < found.rows[1]["energy_pj"]
+    assert f"{found.rows[0]['energy_pj_per_image'] / 1e6:.4g}" in str(found) and "J run" in str(found)
     assert found.plot is None
 
 

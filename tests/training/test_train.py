@@ -234,7 +234,8 @@ def test_output_on_a_pipe_is_one_line_an_epoch(options, tmp_path, capsys):
     assert any(str(tmp_path / "run") in line for line in lines)
     assert err == ""
     log = (tmp_path / "run" / "log.txt").read_text().splitlines()
-    assert log == [line for line in lines if not line.startswith(("test accuracy", "run directory", "again", "check"))]
+    assert log == [line for line in lines if not line.startswith(
+        ("test accuracy", "energy: ", "run directory", "again", "check"))]
 
 
 def test_the_kernels_named_are_those_that_run(needs_c):
