@@ -9,6 +9,7 @@ there is no float copy. Our assumptions, the same for all optimizers:
 * weights live as codes in every layer, norms and biases included; SGD's and AdamW's scales follow each tensor's
   maximum, Madam's are fixed at the start (its bound on weights);
 * momentum and second moments are float32;
+* the schedule is one cycle that peaks after three tenths of the steps, Madam's too;
 * the learning rate is the best of a search at 16 bits (:func:`search`), or given, and the same for all widths.
 
 The column float32 has float32 weights and everything else alike; Madam's normalised gradients are then not rounded to
@@ -85,7 +86,7 @@ class Task:
             update = [f"update.bits={bits}", f"update.rounding={rounding}", "update.draw=exponent"]
         return TrainConfig.create("shapes10", "small_cnn", self.recipe, optimizer=optimizer, lr=lr, seed=seed,
                                   epochs=self.epochs, batch_size=self.batch_size,
-                                  settings=[f"model.width={self.width}", *update])
+                                  settings=[f"model.width={self.width}", "schedule.pct_start=0.3", *update])
 
 
 def run_one(task: Task, optimizer: str, lr: float, bits: int | None, rounding: str | None = "stochastic",

@@ -123,9 +123,14 @@ def test_every_contraction_but_the_ends_is_coded(madam):
 
 def test_defaults_come_from_the_recipe_and_the_optimizer():
     config = TrainConfig.create("cifar10", recipe="lns-madam")
-    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("madam", 1 / 128, None, 0.0)
+    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("madam", 1 / 16, None, 0.0)
+    assert config.schedule_options == {"pct_start": 0.1}
+    config = TrainConfig.create("cifar10", recipe="lns-madam", settings=["schedule.pct_start=0.2"])
+    assert config.schedule_options == {"pct_start": 0.2}, "the user's word goes before the default"
+    assert TrainConfig.create("cifar10", recipe="lns-madam", schedule="cosine").schedule_options == {}
     config = TrainConfig.create("cifar10", recipe="lns_madam", optimizer="sgd")
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("sgd", 0.2, 0.9, 5e-4)
+    assert config.schedule_options == {}
     config = TrainConfig.create("cifar10", optimizer="adamw", lr=0.01)
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("adamw", 0.01, None, 1e-2)
     assert TrainConfig.create("cifar10", recipe="potq").optimizer == "sgd"
@@ -207,7 +212,7 @@ def test_a_configuration_without_the_fields_that_have_defaults_is_read():
 def test_the_first_lines_name_the_optimizer(madam, tmp_path):
     run = train(**{**madam, "epochs": 1}, out=tmp_path / "run").path
     log = (run / "log.txt").read_text()
-    assert "Madam lr 0.0078125 (onecycle), weight decay 0, augment" in log
+    assert "Madam lr 0.0625 (onecycle pct_start 0.1), weight decay 0, augment" in log
     assert "update LNS(bits=10, gamma=32, zero='code') stochastic" in log
 
 
