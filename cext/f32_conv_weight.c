@@ -5,17 +5,25 @@
  * its own, and the chunks' sums are added in order. Threads take whole chunks, so their number cannot change a bit. */
 #include <stdatomic.h>
 #include <string.h>
-#include "f32_conv.h"
+#include "conv_walk.h"
 
 enum { CHANNELS = 64 };               /* of x and of dy in one part of the output */
 enum { CHUNKS = 8 };                  /* of one part, if there is only one: enough for every thread */
 enum { TILE_BYTES = 1100 << 10 };     /* both tiles of a band: within a core's second-level cache */
 enum { VISIT_BYTES = 8 << 10 };       /* one channel's gradient in one visit of the inner loop: first-level cache */
 
+/* An operand: elements of any kind, and what makes them float32. */
+typedef struct { const char *at; ptrdiff_t element; mlp_conv_fill_fn *fill; mlp_conv_table table; } operand;
+
+/* What a tile is cut from, `channels` planes of a (C, H, W, N) array, and where: rows y0, y0 + y_step, ... and columns
+ * x0, x0 + x_step, ..., which may lie outside, where zeros are written. */
+typedef struct { const operand *from; ptrdiff_t first, channels, h, w; } picture;
+typedef struct { ptrdiff_t y0, x0, y_step, x_step, rows, columns; } cut;
+
 typedef struct {
     const mlp_f32_geometry *q;
     const mlp_f32_tiles *tier;
-    const float *dy, *x;
+    operand dy, x;
     ptrdiff_t cg, og, oh, ow, taps;                          /* channels of one group */
     ptrdiff_t c_parts, o_parts, chunks, items, tap_blocks;
     ptrdiff_t pitch, band, bands, visit;                     /* images of a tile; rows of a band and of a visit */
@@ -34,6 +42,32 @@ static task find_task(const plan *s, ptrdiff_t number)
                   chunk * s->items / s->chunks, (chunk + 1) * s->items / s->chunks};
 }
 
+/* Fill a tile [channel][row][column][lane] with images n0 .. n0 + lanes - 1 and zeros up to the pitch. */
+static void fill(const plan *s, const picture *from, const cut *at, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t plane,
+                 float *tile)
+{
+    const ptrdiff_t n = s->q->batch, row = at->columns * s->pitch;
+    /* First column inside the picture, and the first one behind it. */
+    const ptrdiff_t low = at->x0 >= 0 ? 0 : MLP_MIN(at->columns, mlp_f32_ceil(-at->x0, at->x_step));
+    const ptrdiff_t room = from->w - at->x0;
+    const ptrdiff_t high = MLP_MAX(low, MLP_MIN(at->columns, room <= 0 ? 0 : mlp_f32_ceil(room, at->x_step)));
+    for (ptrdiff_t c = 0; c < from->channels; c++)
+        for (ptrdiff_t r = 0; r < at->rows; r++) {
+            float *to = tile + c * plane + r * row;
+            const ptrdiff_t y = at->y0 + r * at->y_step;
+            const ptrdiff_t line = (((from->first + c) * from->h + y) * from->w + at->x0 + low * at->x_step) * n + n0;
+            if (y < 0 || y >= from->h || lanes < s->pitch)
+                memset(to, 0, (size_t)row * sizeof *to);
+            if (y < 0 || y >= from->h)
+                continue;
+            memset(to, 0, (size_t)(low * s->pitch) * sizeof *to);
+            from->from->fill(from->from->at + line * from->from->element, at->x_step * n, high - low, lanes,
+                             &from->from->table, (char *)(to + low * s->pitch), s->pitch * (ptrdiff_t)sizeof *to,
+                             MLP_LINE);
+            memset(to + high * s->pitch, 0, (size_t)((at->columns - high) * s->pitch) * sizeof *to);
+        }
+}
+
 /* Add one band of one block of images to the sums [block of outputs][block of taps][tap][output]. */
 static void add_band(const plan *s, const task *t, ptrdiff_t item, float *x_tile, float *dy_tile, float *sums)
 {
@@ -41,15 +75,13 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, float *x_tile
     const ptrdiff_t n0 = item / s->bands * s->pitch, y0 = item % s->bands * s->band;
     const ptrdiff_t lanes = MLP_MIN(s->pitch, q->batch - n0), rows = MLP_MIN(s->band, s->oh - y0);
     const int dm = s->tier->dot_outputs, dk = s->tier->dot_taps;
-    const mlp_f32_picture x = {s->x + (t->group * s->cg + t->c0) * q->height * q->width * q->batch, t->channels,
-                               q->height, q->width, q->batch};
-    const mlp_f32_picture dy = {s->dy + (t->group * s->og + t->o0) * s->oh * s->ow * q->batch, t->outputs, s->oh,
-                                s->ow, q->batch};
-    const mlp_f32_cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x,
+    const picture x = {&s->x, t->group * s->cg + t->c0, t->channels, q->height, q->width};
+    const picture dy = {&s->dy, t->group * s->og + t->o0, t->outputs, s->oh, s->ow};
+    const cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x,
                                (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
-    const mlp_f32_cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
-    mlp_f32_pack(&x, &x_cut, n0, lanes, s->pitch, s->x_plane, x_tile);
-    mlp_f32_pack(&dy, &dy_cut, n0, lanes, s->pitch, s->dy_plane, dy_tile);
+    const cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
+    fill(s, &x, &x_cut, n0, lanes, s->x_plane, x_tile);
+    fill(s, &dy, &dy_cut, n0, lanes, s->dy_plane, dy_tile);
     for (ptrdiff_t r = 0; r < rows; r += s->visit)
         for (ptrdiff_t o = 0; o < t->outputs; o += dm)
             for (ptrdiff_t k = 0; k < t->channels * s->taps; k += dk)
@@ -60,7 +92,7 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, float *x_tile
                              sums + (o / dm * s->tap_blocks + k / dk) * dm * dk);
 }
 
-int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *q, const float *dy, const float *x, float *dw)
+static int contract(const mlp_f32_geometry *q, operand dy, operand x, float *dw)
 {
     plan s = {.q = q, .tier = mlp_f32_tiles_in_force(), .dy = dy, .x = x, .taps = q->kernel_h * q->kernel_w,
               .cg = q->channels / q->groups, .og = q->outputs / q->groups,
@@ -135,4 +167,23 @@ int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *q, const float *dy, const
     free(tiles);
     free(sums);
     return status;
+}
+
+int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *q, const float *dy, const float *x, float *dw)
+{
+    mlp_conv_fill_fn *copy = mlp_conv_tiles_in_force(0)->from_floats;
+    return contract(q, (operand){.at = (const char *)dy, .element = sizeof *dy, .fill = copy},
+                    (operand){.at = (const char *)x, .element = sizeof *x, .fill = copy}, dw);
+}
+
+static operand coded(const mlp_codes *q)
+{
+    const mlp_conv_tiles *tier = mlp_conv_tiles_in_force(0);
+    return (operand){q->codes, q->width, q->width == 1 ? tier->from_bytes : tier->from_words,
+                     {q->table + q->top, (int32_t)q->top}};
+}
+
+int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *q, const mlp_codes *dy, const mlp_codes *x, float *dw)
+{
+    return mlp_codes_ok(dy) && mlp_codes_ok(x) ? contract(q, coded(dy), coded(x), dw) : MLP_BAD_ARGUMENT;
 }

@@ -1,4 +1,4 @@
-/* The inner loops of the float32 convolutions for each instruction set, and the copy that feeds them. */
+/* The inner loop of the float32 weight gradient for each instruction set. */
 #include <string.h>
 #include "f32_conv.h"
 #if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
@@ -14,7 +14,6 @@ static inline mlp_v4 load4(const float *p)
     memcpy(&v, p, sizeof v);
     return v;
 }
-static inline void store4(float *p, mlp_v4 v) { memcpy(p, &v, sizeof v); }
 static inline float sum4(mlp_v4 v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 #define TIER(name) portable_##name
 #define TARGET MLP_NOINLINE
@@ -22,13 +21,9 @@ static inline float sum4(mlp_v4 v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 #define VEC mlp_v4
 #define VF 4
 #define LOAD load4
-#define STORE store4
-#define SPLAT(f) ((mlp_v4){(f), (f), (f), (f)})
 #define ZERO ((mlp_v4){0, 0, 0, 0})
 #define FMA(a, b, c) ((a) * (b) + (c))
 #define REDUCE4(a, b, c, d) ((mlp_v4){sum4(a), sum4(b), sum4(c), sum4(d)})
-#define GM 4
-#define GV 2
 #define DM 4
 #define DK 2
 #include "f32_tile.h"
@@ -51,13 +46,9 @@ __attribute__((target("avx2,fma"))) static inline mlp_v4 halves256(__m256 a)
 #define VEC __m256
 #define VF 8
 #define LOAD _mm256_loadu_ps
-#define STORE _mm256_storeu_ps
-#define SPLAT _mm256_set1_ps
 #define ZERO _mm256_setzero_ps()
 #define FMA _mm256_fmadd_ps
 #define REDUCE4(a, b, c, d) halves256(across256(a, b, c, d))
-#define GM 4
-#define GV 2
 #define DM 4
 #define DK 3
 #include "f32_tile.h"
@@ -82,13 +73,9 @@ __attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline mlp_v4 quarte
 #define VEC __m512
 #define VF 16
 #define LOAD _mm512_loadu_ps
-#define STORE _mm512_storeu_ps
-#define SPLAT _mm512_set1_ps
 #define ZERO _mm512_setzero_ps()
 #define FMA _mm512_fmadd_ps
 #define REDUCE4(a, b, c, d) quarters512(across512(a, b, c, d))
-#define GM 8
-#define GV 2
 #define DM 4
 #define DK 6
 #include "f32_tile.h"
@@ -96,47 +83,16 @@ __attribute__((target("avx512f,avx512dq,avx2,fma"))) static inline mlp_v4 quarte
 
 const mlp_f32_tiles *mlp_f32_tiles_in_force(void)
 {
-    static const mlp_f32_tiles portable = {4, 4, 2, portable_gather, portable_dot, portable_copy};
+    static const mlp_f32_tiles portable = {4, 2, portable_dot};
 #ifdef MLP_HAVE_AVX512
-    static const mlp_f32_tiles avx512 = {8, 4, 6, avx512_gather, avx512_dot, avx512_copy};
+    static const mlp_f32_tiles avx512 = {4, 6, avx512_dot};
     if (mlp_vector_tier() == MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
-    static const mlp_f32_tiles avx2 = {4, 4, 3, avx2_gather, avx2_dot, avx2_copy};
+    static const mlp_f32_tiles avx2 = {4, 3, avx2_dot};
     if (mlp_vector_tier() >= MLP_AVX2)
         return &avx2;
 #endif
     return &portable;
-}
-
-void mlp_f32_pack(const mlp_f32_picture *from, const mlp_f32_cut *cut, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t pitch,
-                  ptrdiff_t plane, float *tile)
-{
-    const mlp_f32_tiles *tier = mlp_f32_tiles_in_force();
-    const ptrdiff_t n = from->n, row = cut->columns * pitch;
-    /* First column inside the picture, and the first one behind it. */
-    const ptrdiff_t low = cut->x0 >= 0 ? 0 : MLP_MIN(cut->columns, mlp_f32_ceil(-cut->x0, cut->x_step));
-    const ptrdiff_t room = from->w - cut->x0;
-    const ptrdiff_t high = MLP_MAX(low, MLP_MIN(cut->columns, room <= 0 ? 0 : mlp_f32_ceil(room, cut->x_step)));
-    for (ptrdiff_t c = 0; c < from->channels; c++)
-        for (ptrdiff_t r = 0; r < cut->rows; r++) {
-            float *to = tile + c * plane + r * row;
-            const ptrdiff_t y = cut->y0 + r * cut->y_step;
-            if (y < 0 || y >= from->h) {
-                memset(to, 0, (size_t)row * sizeof *to);
-                continue;
-            }
-            const float *in = from->x + ((c * from->h + y) * from->w + cut->x0 + low * cut->x_step) * n + n0;
-            memset(to, 0, (size_t)(low * pitch) * sizeof *to);
-            if (lanes == MLP_F32_LANES && pitch == MLP_F32_LANES) {
-                tier->copy(in, cut->x_step * n, high - low, to + low * pitch);
-            } else {
-                for (ptrdiff_t i = low; i < high; i++, in += cut->x_step * n) {
-                    memcpy(to + i * pitch, in, (size_t)lanes * sizeof *to);
-                    memset(to + i * pitch + lanes, 0, (size_t)(pitch - lanes) * sizeof *to);
-                }
-            }
-            memset(to + high * pitch, 0, (size_t)((cut->columns - high) * pitch) * sizeof *to);
-        }
 }

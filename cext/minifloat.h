@@ -16,20 +16,6 @@ enum { MLP_MINIFLOAT_CHUNK = 32 };
 enum { MLP_MINIFLOAT_BYTES = 128 };   /* one pixel of a tile: 32 images as floats or 16 as doubles */
 enum { MLP_MINIFLOAT_CHANNELS = 64 }; /* of one operand of a weight gradient, at most, in one part of the result */
 
-/* Where one pixel of up to `outputs` channels goes: (double)sum * (row[m] * lane[i]), rounded to float. */
-typedef struct {
-    float *y;
-    ptrdiff_t plane;    /* from channel to channel */
-    const double *row, *lane;
-    int outputs, lanes;
-} mlp_minifloat_target;
-
-/* For every pixel of one row: sums over k of panel[k][m] * x[offset[k] + pixel * x_step + lane]; chunk c of the sum
- * ends before k = ends[c]. */
-typedef void mlp_minifloat_gather_fn(const void *x, const int32_t *offset, const void *panel, const int32_t *ends,
-                                     ptrdiff_t chunks, ptrdiff_t pixels, ptrdiff_t x_step, ptrdiff_t y_step,
-                                     mlp_minifloat_target to);
-
 /* total[k][o] += for each pixel in turn: the sum over lanes of dy[pixel][lane][o] * x[offset[k] + pixel * x_step +
  * lane]; `pitch` numbers from lane to lane of dy and from k to k of total. */
 typedef void mlp_minifloat_dot_fn(const void *dy, ptrdiff_t pitch, const void *x, const int32_t *offset,
@@ -44,8 +30,7 @@ typedef void mlp_minifloat_turn_fn(const int8_t *codes, ptrdiff_t plane, ptrdiff
                                    ptrdiff_t pitch, int man, void *to);
 
 typedef struct {
-    int size, lanes, gather_outputs, dot_taps; /* bytes of a number; images in a tile */
-    mlp_minifloat_gather_fn *gather;
+    int size, lanes, dot_taps; /* bytes of a number; images in a tile */
     mlp_minifloat_dot_fn *dot;
     mlp_minifloat_decode_fn *decode;
     mlp_minifloat_turn_fn *turn;

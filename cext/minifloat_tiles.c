@@ -1,4 +1,4 @@
-/* The inner loops of the kernels of small floats for each instruction set, and the copy that feeds them. */
+/* The inner loop of the weight gradient of small floats for each instruction set, and the copy that feeds them. */
 #include "minifloat.h"
 #if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
 #include <immintrin.h>
@@ -24,8 +24,6 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #define TARGET MLP_NOINLINE
 #define WIDE 2
 #define TARGET_BODY
-#define GM 4
-#define GV 2
 #define DJ 4
 #define DV 2
 #define TIER(name) portable_float_##name
@@ -51,8 +49,6 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #undef TARGET
 #undef WIDE
 #undef TARGET_BODY
-#undef GM
-#undef GV
 #undef DJ
 #undef DV
 
@@ -60,8 +56,6 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #define TARGET MLP_TARGET_AVX2
 #define WIDE 4
 #define TARGET_BODY __attribute__((target("avx2,fma")))
-#define GM 4
-#define GV 2
 #define DJ 6
 #define DV 2
 #define TIER(name) avx2_float_##name
@@ -87,8 +81,6 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #undef TARGET
 #undef WIDE
 #undef TARGET_BODY
-#undef GM
-#undef GV
 #undef DJ
 #undef DV
 #endif
@@ -97,8 +89,6 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 #define TARGET MLP_TARGET_AVX512
 #define WIDE 8
 #define TARGET_BODY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#define GM 8
-#define GV 2
 #define DJ 8
 #define DV 2
 #define TIER(name) avx512_float_##name

@@ -49,6 +49,15 @@ typedef struct {
 int mlp_f32_conv2d(const mlp_f32_geometry *g, const float *x, const float *w, float *y);
 int mlp_f32_conv2d_input_grad(const mlp_f32_geometry *g, const float *dy, const float *w, float *dx);
 int mlp_f32_conv2d_weight_grad(const mlp_f32_geometry *g, const float *dy, const float *x, float *dw);
+/* The same on int8 or int16 codes (`width` bytes), which stand for table[top + code]; beyond top they saturate. */
+typedef struct {
+    const void *codes;
+    const float *table;                /* 2 top + 1 values */
+    int64_t width, top;
+} mlp_codes;
+int mlp_coded_conv2d(const mlp_f32_geometry *g, const mlp_codes *x, const float *w, float *y);
+int mlp_coded_conv2d_input_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const float *w, float *dx);
+int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const mlp_codes *x, float *dw);
 
 /* norm.c: batch norm in training; x is (channels, length), contiguous; weight, bias, mean ... one value a channel.
  * MLP_BAD_ARGUMENT if length < 1. */

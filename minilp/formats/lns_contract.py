@@ -8,10 +8,14 @@ import numpy as np
 from minilp.formats.qtensor import QTensor
 from minilp.formats.spec import Spec
 from minilp.formats.values import float_contraction
-from minilp.kernels.lns import code_dtype
+from minilp.kernels import coded
+from minilp.kernels.backend import active
+from minilp.kernels.lns import code_dtype, lns_table
 
 if TYPE_CHECKING:
     from minilp.formats.lns import LNS
+
+SHORT = 2048  # a table of so many values stays in the first-level cache
 
 
 def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
@@ -40,13 +44,33 @@ def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
             raise ValueError(f"{spec.kind}: the scale of the {which} operand varies along its axis {bad[0]}, which "
                              f"this contraction sums over; LNS needs one scale per sum")
     if a.format.path == "float":  # type: ignore[attr-defined]
-        return float_contraction(a.decode(), b.decode(), spec)
+        return _in_float(a, b, spec)
     from minilp.kernels.lns_bins import lns_contract  # the bins' tables are built on import
     fa: LNS = a.format  # type: ignore[assignment]
     fb: LNS = b.format  # type: ignore[assignment]
     return lns_contract(spec.kind, a.codes, b.codes, gamma_a=fa.gamma, gamma_b=fb.gamma, scale=_scale(a, b, spec),
                         lut=fa.lut, accumulator=fa.accumulator, stride=spec.stride, padding=spec.padding,
                         dilation=spec.dilation, groups=spec.groups, size=spec.size)
+
+
+def _in_float(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
+    """Float32 on the decoded values; activations and errors under one maximum are decoded inside the kernel."""
+    left, right = _coded(a), _coded(b)
+    if left is None or spec.kind.startswith("linear"):
+        return float_contraction(a.decode(), b.decode(), spec)
+    geometry = (spec.stride, spec.padding, spec.dilation, spec.groups, spec.size)
+    if spec.kind != "conv2d_weight_grad":
+        return coded.contract(spec.kind, left, b.decode(), *geometry)
+    return float_contraction(a.decode(), b.decode(), spec) if right is None else \
+        coded.contract(spec.kind, left, right, *geometry)
+
+
+def _coded(q: QTensor) -> coded.Coded | None:
+    """The operand as codes and a short table, if that is what it is and the C core is there to read it."""
+    fmt: LNS = q.format  # type: ignore[assignment]
+    if active() != "c" or q.scales[0].size > 1 or fmt.top > SHORT:
+        return None
+    return coded.Coded(q.codes, lns_table(q.scales[0].item(), fmt.gamma, fmt.top))
 
 
 def _scale(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:

@@ -128,6 +128,25 @@ def lns_decode(codes: np.ndarray, maximum: np.ndarray, gamma: int, top: int) -> 
     return from_storage(found, codes.shape, order)
 
 
+def lns_table(maximum: float, gamma: int, top: int) -> np.ndarray:
+    """What the codes -top .. top stand for under one maximum, by the rule of :func:`lns_decode`.
+
+    Parameters
+    ----------
+    maximum : float
+        A float32 number, positive and finite.
+    gamma, top : int
+        As for :func:`lns_encode`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of length 2 top + 1.
+    """
+    upper = (float(maximum) * reference.values(gamma, top)).astype(np.float32)
+    return np.concatenate([-upper[:0:-1], upper])
+
+
 def _check(function: str, maximum: Any, gamma: int, top: int, shape: tuple[int, ...]) -> np.ndarray:
     """``maximum`` if it can be the scale of a tensor of ``shape``."""
     maximum = require(maximum, np.float32, function, "maximum")

@@ -16,8 +16,8 @@ from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import Pair, empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, geometry
 from minilp.kernels.pot_round import to_float32
-from minilp.kernels.quantise import _by_numpy, _encode_c
 from minilp.kernels.quantise_checks import check_scale, require
+from minilp.kernels.quantise_run import by_numpy, encode_c
 from minilp.kernels.reference_table import scaled
 
 LANES = 32  # images that C reads scales for at once
@@ -59,8 +59,8 @@ def encode(x: Array, exponent: Array, man: int, emin: int, top: int, stream: Any
     x = require(x, np.float32, "minifloat encode", name)
     exponent = check_scale("minifloat encode", "exponent", exponent, x.shape, -126, 126)
     if active() == "c" and x.size:
-        return _encode_c("minifloat_encode", x, exponent, man, stream, name, emin, top)
-    return _by_numpy(twin.encode, x, exponent, name, man, emin, top, stream)
+        return encode_c("minifloat_encode", x, exponent, man, stream, name, emin, top)
+    return by_numpy(twin.encode, x, exponent, name, man, emin, top, stream)
 
 
 def contract(kind: str, a: Array, b: Array, *, man_a: int, man_b: int, largest: int, exact: bool, scale_a: Array,

@@ -12,7 +12,8 @@ import numpy as np
 from minilp.kernels import reference_quantise as reference
 from minilp.kernels.backend import active, check, count, ffi, lib, threads
 from minilp.kernels.quantise_checks import NotFiniteError, check_beta, check_scale, kept_axes, not_finite, require
-from minilp.kernels.storage import Layout, flat_storage, from_storage
+from minilp.kernels.quantise_run import by_numpy, decode_c, encode_c
+from minilp.kernels.storage import Layout, flat_storage
 
 __all__ = ["NotFiniteError", "absmax", "fixed_decode", "fixed_encode", "kept_axes", "outside", "pot_decode",
            "pot_encode", "random_bits"]
@@ -95,8 +96,8 @@ def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any = None, t
         raise ValueError(f"pot_encode: underflow must be 'rounded' or 'half', got {underflow!r}")
     addend, half = reference.THRESHOLDS[threshold], int(underflow == "half")
     if active() == "c" and x.size:
-        return _encode_c("pot_encode", x, beta, bits, stream, name, addend, half)
-    return _by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
+        return encode_c("pot_encode", x, beta, bits, stream, name, addend, half)
+    return by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
 
 
 def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
@@ -122,8 +123,8 @@ def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
     codes = require(codes, np.int8, "pot_decode", "codes")
     beta = check_beta("pot_decode", beta, bits, codes.shape)
     if active() == "c" and codes.size:
-        return _decode_c("pot_decode", codes, beta, "uint32_t[]", bits)
-    return _by_numpy(reference.pot_decode, codes, beta, "codes", bits)
+        return decode_c("pot_decode", codes, beta, "uint32_t[]", bits)
+    return by_numpy(reference.pot_decode, codes, beta, "codes", bits)
 
 
 def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = None, name: str = "x") -> np.ndarray:
@@ -159,8 +160,8 @@ def fixed_encode(x: np.ndarray, exponent: np.ndarray, bits: int, stream: Any = N
     if not 2 <= bits <= 16:
         raise ValueError(f"fixed_encode: bits must be 2 to 16, got {bits}")
     if active() == "c" and x.size and bits <= 8:
-        return _encode_c("fixed_encode", x, exponent, bits, stream, name)
-    return _by_numpy(reference.fixed_encode, x, exponent, name, bits, stream)
+        return encode_c("fixed_encode", x, exponent, bits, stream, name)
+    return by_numpy(reference.fixed_encode, x, exponent, name, bits, stream)
 
 
 def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
@@ -187,8 +188,8 @@ def fixed_decode(codes: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     codes = require(codes, np.int16 if wide else np.int8, "fixed_decode", "codes")
     exponent = check_scale("fixed_decode", "exponent", exponent, codes.shape, -126, 126)
     if active() == "c" and codes.size and not wide:
-        return _decode_c("fixed_decode", codes, exponent, "float[]")
-    return _by_numpy(reference.fixed_decode, codes, exponent, "codes")
+        return decode_c("fixed_decode", codes, exponent, "float[]")
+    return by_numpy(reference.fixed_decode, codes, exponent, "codes")
 
 
 def outside(x: np.ndarray, threshold: float) -> np.ndarray:
@@ -248,39 +249,3 @@ def _absmax_c(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     check(status, "absmax")
     count("absmax")
     return maxima.max(axis=0)
-
-
-def _by_numpy(twin: Any, x: np.ndarray, scale: np.ndarray, name: str, *more: Any) -> np.ndarray:
-    """Run a twin; it sees at least one axis, because NumPy makes scalars of arrays without any."""
-    if x.dtype == np.float32 and not np.isfinite(x).all():
-        raise not_finite(x, name)
-    return twin(np.atleast_1d(x), np.atleast_1d(scale), *more).reshape(x.shape)
-
-
-def _encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: Any, name: str,
-              *more: int) -> np.ndarray:
-    flat, order = flat_storage(x)
-    codes, largest = np.empty(flat.size, np.int8), ffi.new("uint32_t *")
-    layout = Layout.of(x.shape, order, scale.shape, drawing=stream is not None)
-    key = ffi.NULL if stream is None else ffi.new("uint32_t[]", stream.key)
-    status = getattr(lib(), f"mlp_{kernel}")(
-        ffi.from_buffer("uint32_t[]", flat), ffi.from_buffer("int8_t[]", codes), *layout.arguments(),
-        layout.index_argument(), ffi.from_buffer("int32_t[]", np.ascontiguousarray(scale).reshape(-1)), bits, *more,
-        key, 0 if stream is None else stream.offset, largest)
-    check(status, kernel)
-    if largest[0] >= reference.INFINITY_BITS:
-        raise not_finite(x, name)
-    count(kernel)
-    return from_storage(codes, x.shape, order)
-
-
-def _decode_c(kernel: str, codes: np.ndarray, scale: np.ndarray, kind: str, *more: int) -> np.ndarray:
-    flat, order = flat_storage(codes)
-    values = np.empty(flat.size, np.float32)
-    status = getattr(lib(), f"mlp_{kernel}")(
-        ffi.from_buffer("int8_t[]", flat), ffi.from_buffer(kind, values),
-        *Layout.of(codes.shape, order, scale.shape).arguments(),
-        ffi.from_buffer("int32_t[]", np.ascontiguousarray(scale).reshape(-1)), *more)
-    check(status, kernel)
-    count(kernel)
-    return from_storage(values, codes.shape, order)
