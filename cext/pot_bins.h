@@ -19,9 +19,11 @@
 
 enum {
     MLP_POT_JOBS = 9,        /* most sums that one walk over a list carries along */
+    MLP_POT_SPARE = 64,      /* elements that vector stores may touch beyond the end of a list */
     MLP_POT_SHIFTS = 31,     /* a segment is worth at most 2^30 */
     MLP_POT_L1_BYTES = 36 << 10,
-    MLP_POT_L2_BYTES = 1 << 20
+    MLP_POT_L2_BYTES = 1 << 20,
+    MLP_POT_STREAM_BYTES = 4 << 20   /* results of that size go past the caches */
 };
 
 /* Terms terms[first_term ..] in runs[first_run ..]: per exponent the number of added and of subtracted terms. The sum
@@ -34,11 +36,26 @@ typedef struct {
     int64_t terms, runs, segments;  /* room that n terms can need, in elements */
 } mlp_pot_room;
 
+/* Picks the codes that are not zero, `count` of them `step` bytes apart, and where each is: offset, offset + bytes, ...
+ * Returns how many. Writes up to MLP_POT_SPARE elements past the last one kept. */
+typedef int64_t (*mlp_pot_keep)(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                                int8_t *restrict codes, int32_t *restrict offsets);
+/* Sorts n offsets by code: levels, -levels, levels-1 ... -1, and in the order given where codes are equal or in any
+ * other; zeros are left out. count[code & 63] receives the number of each but 0. Both operands and the result have
+ * MLP_POT_SPARE elements to spare, which may be written. */
+typedef void (*mlp_pot_sort)(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
+                             int32_t *count);
+
+int64_t mlp_pot_keep_portable(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                              int8_t *restrict codes, int32_t *restrict offsets);
+void mlp_pot_sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
+                           int32_t *count);
+
 mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels);
 /* Sorts n terms by code (-levels .. levels) into the three arrays; a lane holds `limit` times the largest lane value.
  * Returns the number of segments. */
-int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
-                 int32_t *runs, mlp_pot_segment *segments);
+int mlp_pot_list(mlp_pot_sort sort, int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
+                 int32_t *terms, int32_t *runs, mlp_pot_segment *segments);
 
 /* Adds up one segment for `jobs` sums at once: sum j reads its vectors at base[j] + term. out: jobs vectors. */
 typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, const int32_t *runs, int64_t n_runs,
@@ -49,9 +66,14 @@ typedef struct {
     mlp_pot_walk walk[MLP_POT_JOBS + 1];   /* by the number of jobs: 1, 2, 4, 8 and 9 exist */
     /* Codes to lanes: `pixels` vectors from codes `step` bytes apart, of which the first `valid` lanes are filled. */
     void (*expand)(const int8_t *codes, ptrdiff_t step, int64_t pixels, int64_t valid, void *out);
-    void (*fold)(const void *sums, int64_t n, int shift, int64_t *total);          /* total += sums * 2^shift */
+    mlp_pot_keep keep;
+    mlp_pot_sort sort;
+    void (*fold)(const void *sums, int64_t vectors, int shift, int64_t *total);    /* total += sums * 2^shift */
     void (*narrow_to_float)(const void *sums, int64_t n, int exponent, float *out);  /* normal results only */
     void (*wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out);
+    /* One vector to an `out` on a cache line, past the caches; NULL where a vector does not fill lines. Whoever reads
+     * them in another thread needs a fence between. */
+    void (*narrow_past_cache)(const void *sums, int exponent, float *out);
 } mlp_pot_lanes;
 
 extern const mlp_pot_lanes mlp_pot_lanes_i16_portable, mlp_pot_lanes_i32_portable;

@@ -5,6 +5,8 @@
 #ifdef MLP_HAVE_AVX2
 #define TIER avx2
 #define VECTOR_BYTES 32
+#define KEEP mlp_pot_keep_portable
+#define SORT mlp_pot_sort_portable
 #define TARGET MLP_TARGET_AVX2
 
 #define LANE int16_t

@@ -1,11 +1,90 @@
-/* The vector loops of pot_bins_lanes.h for the avx512 tier: vectors of 64 bytes. */
+/* The vector loops of pot_bins_lanes.h for the avx512 tier: vectors of 64 bytes. And the weight gradient's sort:
+ *
+ *     for (level = levels; level > 0; level--)
+ *         for (i = 0; i < n; i++)
+ *             if (codes[i] == level)
+ *                 *terms++ = offsets[i];     (and the same for -level)
+ *
+ * The vectors compare 64 codes at once and move the offsets of the equal ones together, in their order: the same list
+ * as the counting sort of pot_bins_list.c gives, which needs a counter in memory, and a wait for it, for every term. */
 #include "pot_bins.h"
 #include "pot_round.h"
 
 #ifdef MLP_HAVE_AVX512
+#include <immintrin.h>
+
 #define TIER avx512
 #define VECTOR_BYTES 64
 #define TARGET MLP_TARGET_AVX512
+#define KEEP keep
+#define SORT sort
+#define STREAM(to, from) _mm512_stream_ps(to, _mm512_load_ps(from))
+
+/* Bit i to bit 2 i. */
+static uint32_t spread(uint32_t bits)
+{
+    bits = (bits | bits << 8) & 0x00ff00ffu;
+    bits = (bits | bits << 4) & 0x0f0f0f0fu;
+    bits = (bits | bits << 2) & 0x33333333u;
+    return (bits | bits << 1) & 0x55555555u;
+}
+
+/* Sixteen codes at a time: those that are not zero move together, and so do their offsets. */
+TARGET static int64_t keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                           int8_t *restrict codes, int32_t *restrict offsets)
+{
+    uint32_t first[16], at = (uint32_t)offset;
+    int64_t n = 0;
+    if (step > 2)
+        return mlp_pot_keep_portable(row, step, count, offset, bytes, codes, offsets);
+    for (int i = 0; i < 16; i++, at += (uint32_t)bytes)
+        first[i] = at;
+    __m512i where = _mm512_loadu_si512(first), next = _mm512_set1_epi32(16 * bytes);
+    for (; count > 0; count -= 16, row += 16 * step, where = _mm512_add_epi32(where, next)) {
+        uint32_t valid = count < 16 ? (1u << count) - 1 : 0xffff;
+        __m128i code;
+        if (step == 1)
+            code = _mm_maskz_loadu_epi8((__mmask16)valid, row);
+        else  /* every second byte; the last one of the row has no neighbour */
+            code = _mm256_cvtepi16_epi8(_mm256_maskz_loadu_epi8(spread(valid), row));
+        __mmask16 keep = _mm_test_epi8_mask(code, code);
+        _mm512_storeu_si512(offsets + n, _mm512_maskz_compress_epi32(keep, where));
+        __m512i kept = _mm512_maskz_compress_epi32(keep, _mm512_cvtepi8_epi32(code));
+        _mm_storeu_si128((__m128i *)(codes + n), _mm512_cvtepi32_epi8(kept));
+        n += __builtin_popcount(keep);
+    }
+    return n;
+}
+
+/* Level by level: 64 codes are compared at once, and the offsets of the equal ones move together. */
+TARGET static void sort(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms, int32_t *count)
+{
+    int64_t left = 0;
+    int negative = 0;
+    memset(codes + n, 0, MLP_POT_SPARE);
+    memset(count, 0, 64 * sizeof *count);
+    for (int64_t i = 0; i < n; i += 64) {
+        __m512i code = _mm512_loadu_si512(codes + i);
+        left += __builtin_popcountll(_mm512_test_epi8_mask(code, code));
+        negative |= _mm512_movepi8_mask(code) != 0;
+    }
+    for (int level = levels; level > 0 && left > 0; level--)
+        for (int sign = 1; sign >= -negative; sign -= 2) {
+            __m512i wanted = _mm512_set1_epi8((int8_t)(sign * level));
+            int32_t *start = terms;
+            for (int64_t i = 0; i < n; i += 64) {
+                uint64_t equal = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(codes + i), wanted);
+                for (int j = 0; j < 64; j += 16) {  /* always four: a branch here would be a guess */
+                    uint32_t part = equal >> j & 0xffff;
+                    __m512i where = _mm512_loadu_si512(offsets + i + j);
+                    _mm512_storeu_si512(terms, _mm512_maskz_compress_epi32((__mmask16)part, where));
+                    terms += __builtin_popcount(part);
+                }
+            }
+            count[(sign * level) & 63] = (int32_t)(terms - start);
+            left -= terms - start;
+        }
+}
 
 #define LANE int16_t
 #define WIDTH i16

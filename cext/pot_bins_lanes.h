@@ -1,5 +1,6 @@
 /* The vector loops of the exponent-binned adds: one body, included once per instruction set and lane width with
  *   LANE (int16_t or int32_t), VECTOR_BYTES, TIER (portable, ...), WIDTH (i16, i32), TARGET (attributes of a function),
+ *   KEEP and SORT (pot_bins_list.c's or their equals), STREAM where there is one (a line of floats past the caches),
  *   SHIFTS_VARY (1 where lanes of that width can be shifted by different amounts in one instruction).
  * See pot_bins.h. */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(LANE)))
@@ -83,31 +84,61 @@ TARGET static void NAME(mlp_pot_expand)(const int8_t *codes, ptrdiff_t step, int
     }
 }
 
-TARGET static void NAME(mlp_pot_fold)(const void *sums, int64_t n, int shift, int64_t *total)
+TARGET static void NAME(mlp_pot_fold)(const void *sums, int64_t vectors, int shift, int64_t *total)
 {
     const LANE *sum = sums;
-    for (int64_t i = 0; i < n; i++)
-        total[i] += (int64_t)((uint64_t)(int64_t)sum[i] << shift);
+    for (; vectors > 0; vectors--, sum += LANES, total += LANES)
+        for (int64_t i = 0; i < LANES; i++)
+            total[i] += (int64_t)((uint64_t)(int64_t)sum[i] << shift);
+}
+
+/* A full vector is the usual case, and of constant length: a few instructions. */
+MLP_INLINE void NAME(mlp_pot_vector_to_float)(const void *sums, int exponent, float *out)
+{
+    const LANE *sum = sums;
+    for (int64_t i = 0; i < LANES; i++)
+        out[i] = mlp_add_exponent((float)sum[i], exponent);
 }
 
 TARGET static void NAME(mlp_pot_narrow_to_float)(const void *sums, int64_t n, int exponent, float *out)
 {
     const LANE *sum = sums;
-    for (int64_t i = 0; i < n; i++)
-        out[i] = mlp_add_exponent((float)sum[i], exponent);
+    if (n == LANES)
+        NAME(mlp_pot_vector_to_float)(sums, exponent, out);
+    else
+        for (int64_t i = 0; i < n; i++)
+            out[i] = mlp_add_exponent((float)sum[i], exponent);
 }
 
 TARGET static void NAME(mlp_pot_wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out)
 {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = mlp_add_exponent((float)sums[i], exponent);
+    if (n == LANES)
+        for (int64_t i = 0; i < LANES; i++)
+            out[i] = mlp_add_exponent((float)sums[i], exponent);
+    else
+        for (int64_t i = 0; i < n; i++)
+            out[i] = mlp_add_exponent((float)sums[i], exponent);
 }
+
+#ifdef STREAM
+TARGET static void NAME(mlp_pot_narrow_past_cache)(const void *sums, int exponent, float *out)
+{
+    float line[LANES] __attribute__((aligned(64)));
+    NAME(mlp_pot_vector_to_float)(sums, exponent, line);
+    for (int64_t i = 0; i < LANES; i += 16)
+        STREAM(out + i, line + i);
+}
+#define PAST_CACHE NAME(mlp_pot_narrow_past_cache)
+#else
+#define PAST_CACHE NULL
+#endif
 
 const mlp_pot_lanes NAME(mlp_pot_lanes) = {
     LANES, VECTOR_BYTES,
     {NULL, NAME(mlp_pot_shift_walk1), NAME(mlp_pot_shift_walk2), NULL, NAME(mlp_pot_shift_walk4), NULL, NULL, NULL,
      NAME(mlp_pot_shift_walk8), NAME(mlp_pot_shift_walk9)},
-    NAME(mlp_pot_expand), NAME(mlp_pot_fold), NAME(mlp_pot_narrow_to_float), NAME(mlp_pot_wide_to_float),
+    NAME(mlp_pot_expand), KEEP, SORT, NAME(mlp_pot_fold), NAME(mlp_pot_narrow_to_float), NAME(mlp_pot_wide_to_float),
+    PAST_CACHE,
 };
 
 #undef LANES
@@ -118,6 +149,7 @@ const mlp_pot_lanes NAME(mlp_pot_lanes) = {
 #undef CODES
 #undef WORDS
 #undef WALK
+#undef PAST_CACHE
 #undef MLP_UNROLL
 #undef LANE
 #undef WIDTH

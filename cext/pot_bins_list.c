@@ -6,16 +6,30 @@ mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels)
     /* A segment ends because doubling would overflow (at most once per exponent), or because it is full: then the next
      * one starts empty, so after the first cut at an exponent each takes `limit` terms. */
     int64_t segments = 2 * levels + n / limit + 1;
-    mlp_pot_room room = {n, 2 * (levels + segments), segments};
+    mlp_pot_room room = {n + MLP_POT_SPARE, 2 * (levels + segments), segments};
     return room;
 }
 
-int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
-                 int32_t *runs, mlp_pot_segment *segments)
+/* Every code is written, but only a nonzero one stays. */
+int64_t mlp_pot_keep_portable(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                              int8_t *restrict codes, int32_t *restrict offsets)
+{
+    int64_t n = 0;
+    for (; count > 0; count--, row += step, offset += bytes) {
+        int8_t code = *row;
+        codes[n] = code;
+        offsets[n] = offset;
+        n += code != 0;
+    }
+    return n;
+}
+
+void mlp_pot_sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
+                           int32_t *count)
 {
     /* A counting sort by four interleaved quarters: neighbours often share a code, and a counter that was just written
      * is slow to read again. Codes are told apart by their low 6 bits. */
-    int32_t counts[4][64] = {{0}}, count[64], place[4][64], at = 0;
+    int32_t counts[4][64] = {{0}}, place[4][64], at = 0;
     for (int64_t i = 0; i < n; i++)
         counts[i & 3][codes[i] & 63]++;
     for (int i = 0; i <= 2 * levels; i++) {  /* levels, -levels, levels-1 ... -1; 0 behind the list, never visited */
@@ -29,7 +43,13 @@ int mlp_pot_list(const int8_t *codes, const int32_t *offsets, int64_t n, int64_t
     }
     for (int64_t i = 0; i < n; i++)
         terms[place[i & 3][codes[i] & 63]++] = offsets[i];
+}
 
+int mlp_pot_list(mlp_pot_sort sort, int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
+                 int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
+{
+    int32_t count[64];
+    sort(codes, offsets, n, levels, terms, count);
     int n_segments = 0, last_level = 0;
     int64_t bound = 0;
     int32_t term = 0, run = 0;

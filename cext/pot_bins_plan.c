@@ -65,15 +65,21 @@ const mlp_pot_lanes *mlp_pot_choose_lanes(int levels, int64_t count, int64_t *li
                         &mlp_pot_lanes_i32_avx512
 #endif
     };
-    int tier = mlp_vector_tier(), top = levels - 1;
+    const mlp_pot_lanes *best = NULL;
+    int64_t fewest = 0;
     if (levels > 16)
         return NULL;
-    const mlp_pot_lanes *small = narrow[tier], *large = wide[tier];
-    /* 16-bit lanes are worth it if fewer vectors cover the lanes that are wanted. */
-    if (levels <= 7 && mlp_ceil_div(count, small->lanes) < mlp_ceil_div(count, large->lanes)) {
-        *limit = INT16_MAX >> top;
-        return small;
-    }
-    *limit = INT32_MAX >> top;
-    return large;
+    /* The fewest vectors that cover the lanes that are wanted, and of those the shortest: a small batch fills it, it is
+     * not slower than a long one, and it leaves more room in the cache. */
+    for (int tier = mlp_vector_tier(); tier >= 0; tier--)
+        for (int small = levels <= 7; small >= 0; small--) {
+            const mlp_pot_lanes *lanes = (small ? narrow : wide)[tier];
+            int64_t vectors = mlp_ceil_div(count, lanes->lanes);
+            if (!best || vectors < fewest || (vectors == fewest && lanes->bytes < best->bytes)) {
+                best = lanes;
+                fewest = vectors;
+                *limit = (small ? INT16_MAX : INT32_MAX) >> (levels - 1);
+            }
+        }
+    return best;
 }

@@ -1,5 +1,13 @@
 /* Forward convolution and input gradient by exponent-binned adds (pot_bins.h): weights sorted, samples in the lanes.
  *
+ *     for each output (o, y, x) and sample n:
+ *         for each channel c and tap (i, j):
+ *             out[o, y, x, n] += weight[o, c, i, j] * input[c, y * stride + i - padding, x * stride + j - padding, n]
+ *
+ * The vectors take 16 or 32 samples n at once, and the terms (c, i, j) in the order of their weights' exponents. Sums
+ * of integers do not mind the order, and no lane ever wraps (the segments of pot_bins.h), so these are the same
+ * integers; each is rounded to float once.
+ *
  * Both are one scheme: an output at position a of a phase (see mlp_pot_axis) reads the inputs a * in_step + offset.
  *
  * A thread takes a tile of outputs for one vector of samples, expands the inputs under it to integer lanes, zeros
@@ -16,42 +24,41 @@ typedef struct {
     mlp_pot_axis y, x;
     int64_t limit, block, blocks;            /* channels in a block, blocks */
     int64_t tile_y, tile_x, rows, columns;   /* outputs of a tile (before the phase's step), inputs under it */
+    int64_t pitch;                           /* input vectors of a channel, some of them to spare */
+    int past_cache;                          /* results go straight to memory */
     mlp_pot_room room;                       /* of one list; list of (phase, output channel, block) in that order */
     int32_t *terms, *runs, *n_segments;
     mlp_pot_segment *segments;
 } plan;
 
-/* Sizes of blocks and tiles. */
+/* Sizes of blocks and tiles. A tile is a strip, 8 outputs wide: what one walk reads lies close together. */
 static void plan_tiles(plan *p)
 {
     const mlp_pot_rows *g = p->g;
     int64_t bytes = p->lanes->bytes, span_y = p->y.high - p->y.low + 1, span_x = p->x.high - p->x.low + 1;
-    int64_t reach = bytes * span_y * (7 * p->x.in_step + span_x);
-    int64_t fit = mlp_max(1, MLP_POT_L1_BYTES / reach);
+    p->tile_y = p->y.phase[0].count;
+    p->tile_x = mlp_min(8, p->x.phase[0].count);
+    p->columns = p->x.in_step * (p->tile_x - 1) + span_x;
+    int64_t reach = span_y * p->columns, fit = mlp_max(1, MLP_POT_L1_BYTES / (reach * bytes));
     p->blocks = mlp_ceil_div(g->in_channels, fit);
     p->block = mlp_ceil_div(g->in_channels, p->blocks);
     p->blocks = mlp_ceil_div(g->in_channels, p->block);
-    p->tile_y = p->y.phase[0].count;
-    p->tile_x = p->x.phase[0].count;
-    int64_t vectors = mlp_ceil_div(g->batch, p->lanes->lanes), wanted = 4 * mlp_threads();
-    for (;;) {
+    int64_t strips = mlp_ceil_div(p->x.phase[0].count, p->tile_x) * mlp_ceil_div(g->batch, p->lanes->lanes);
+    for (;; p->tile_y = mlp_ceil_div(p->tile_y, 2)) {
         p->rows = p->y.in_step * (p->tile_y - 1) + span_y;
-        p->columns = p->x.in_step * (p->tile_x - 1) + span_x;
-        int64_t size = g->in_channels * p->rows * p->columns * bytes;
-        int64_t down = mlp_ceil_div(p->y.phase[0].count, p->tile_y);
-        int64_t across = mlp_ceil_div(p->x.phase[0].count, p->tile_x);
-        if (size > MLP_POT_L2_BYTES || (vectors * down * across < wanted && p->tile_y > 4)) {
-            if (p->tile_y > 1) {
-                p->tile_y = mlp_ceil_div(p->tile_y, 2);
-                continue;
-            }
-            if (p->tile_x > 8) {
-                p->tile_x = mlp_ceil_div(p->tile_x, 2);
-                continue;
-            }
-        }
-        return;
+        /* Neighbouring channels' inputs fall into neighbouring sets of the cache; few are too few to collide. */
+        p->pitch = p->rows * p->columns;
+        p->pitch += p->pitch > 64 ? mlp_floor_mod(reach - p->pitch, 64) : 0;
+        /* the lanes of one vector of samples, and the codes of all: the next vector finds its own in the cache */
+        int64_t size = g->in_channels * p->rows * p->columns * (bytes + g->batch);
+        int few = strips * mlp_ceil_div(p->y.phase[0].count, p->tile_y) < 4 * mlp_threads() && p->tile_y > 4;
+        if (p->tile_y == 1 || (size <= MLP_POT_L2_BYTES && !few))
+            break;
     }
+    /* A result that no cache can hold need not pass through the caches, where it would drive out the tile. */
+    p->past_cache = p->lanes->narrow_past_cache && g->out_float && (uintptr_t)g->out_float % 64 == 0
+                    && g->batch % 16 == 0
+                    && g->out_channels * g->out_size[0] * g->out_size[1] * g->batch * 4 >= MLP_POT_STREAM_BYTES;
 }
 
 /* Sorts the weights of every (phase, output channel, block of input channels). */
@@ -73,8 +80,8 @@ static int plan_lists(plan *p)
         int64_t block = list % p->blocks, o = list / p->blocks % g->out_channels;
         int64_t f = list / p->blocks / g->out_channels;
         const mlp_pot_phase *fy = &p->y.phase[f / p->x.phases], *fx = &p->x.phase[f % p->x.phases];
-        int8_t *codes = malloc((size_t)most + 1);
-        int32_t *offsets = malloc((size_t)(most + 1) * sizeof *offsets);
+        int8_t *codes = malloc((size_t)most + MLP_POT_SPARE);
+        int32_t *offsets = malloc((size_t)(most + MLP_POT_SPARE) * sizeof *offsets);
         if (codes && offsets) {
             int64_t n = 0, first = block * p->block, last = mlp_min(first + p->block, g->in_channels);
             for (int64_t c = first; c < last; c++)
@@ -82,10 +89,10 @@ static int plan_lists(plan *p)
                     for (int64_t j = 0; j < fx->taps; j++) {
                         codes[n] = g->weight[o * g->weight_out_step + c * g->weight_in_step + fy->tap[i] * g->kernel[1]
                                              + fx->tap[j]];
-                        offsets[n++] = (int32_t)(((c * p->rows + fy->offset[i] - p->y.low) * p->columns + fx->offset[j]
+                        offsets[n++] = (int32_t)((c * p->pitch + (fy->offset[i] - p->y.low) * p->columns + fx->offset[j]
                                                   - p->x.low) * bytes);
                     }
-            p->n_segments[list] = mlp_pot_list(codes, offsets, n, p->limit, g->levels_weight,
+            p->n_segments[list] = mlp_pot_list(p->lanes->sort, codes, offsets, n, p->limit, g->levels_weight,
                                                p->terms + list * p->room.terms, p->runs + list * p->room.runs,
                                                p->segments + list * p->room.segments);
         } else {
@@ -105,7 +112,7 @@ static void fill_tile(const plan *p, int64_t a, int64_t b, int64_t n, char *tile
     int64_t top = a * p->y.in_step + p->y.low, left = b * p->x.in_step + p->x.low;
     int64_t from = mlp_min(mlp_max(-left, 0), p->columns);
     int64_t to = mlp_max(mlp_min(g->in_size[1] - left, p->columns), from);
-    for (int64_t c = 0; c < g->in_channels; c++)
+    for (int64_t c = 0; c < g->in_channels; c++, tile += (p->pitch - p->rows * p->columns) * bytes)
         for (int64_t r = 0; r < p->rows; r++, tile += p->columns * bytes) {
             int64_t y = top + r;
             if (y < 0 || y >= g->in_size[0]) {
@@ -149,7 +156,8 @@ static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *c
         base[j] = corner + j * p->x.in_step * bytes;
     for (int64_t block = 0; block < p->blocks; block++)
         for (int64_t o = 0; o < g->out_channels; o++) {
-            int64_t list = (phase * g->out_channels + o) * p->blocks + block, *total = totals + o * 8 * lanes;
+            int64_t list = (phase * g->out_channels + o) * p->blocks + block;
+            int64_t *total = totals + (p->blocks > 1 ? o * 8 * lanes : 0);
             const int32_t *terms = p->terms + list * p->room.terms, *runs = p->runs + list * p->room.runs;
             const mlp_pot_segment *segment = p->segments + list * p->room.segments;
             /* Most lists are one segment: its sum is one float conversion away from the result. */
@@ -160,16 +168,20 @@ static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *c
                     p->lanes->walk[jobs](base, terms, runs, segment->runs, sums);
                 else
                     memset(sums, 0, (size_t)(jobs * bytes));
-                for (int64_t j = 0; j < shown; j++)
-                    p->lanes->narrow_to_float(sums + j * bytes, valid, exponent,
-                                              g->out_float + at + o * channel + j * next);
+                for (int64_t j = 0; j < shown; j++) {
+                    float *out = g->out_float + at + o * channel + j * next;
+                    if (p->past_cache && valid == lanes)
+                        p->lanes->narrow_past_cache(sums + j * bytes, exponent, out);
+                    else
+                        p->lanes->narrow_to_float(sums + j * bytes, valid, exponent, out);
+                }
                 continue;
             }
             if (block == 0)
                 memset(total, 0, (size_t)(jobs * lanes) * sizeof *total);
             for (int32_t s = 0; s < p->n_segments[list]; s++, segment++) {
                 p->lanes->walk[jobs](base, terms + segment->first_term, runs + segment->first_run, segment->runs, sums);
-                p->lanes->fold(sums, jobs * lanes, segment->shift, total);
+                p->lanes->fold(sums, jobs, segment->shift, total);
             }
             if (block == p->blocks - 1)
                 for (int64_t j = 0; j < shown; j++)
@@ -228,7 +240,7 @@ static int run(const plan *p)
     int64_t down = mlp_ceil_div(p->y.phase[0].count, p->tile_y), across = mlp_ceil_div(p->x.phase[0].count, p->tile_x);
     int64_t lanes = p->lanes->lanes, vectors = mlp_ceil_div(g->batch, lanes), tasks = down * across * vectors;
     /* Outputs computed beside the last one shown read up to 8 steps past the tile. */
-    size_t size = (size_t)(g->in_channels * p->rows * p->columns + 8 * p->x.in_step) * (size_t)p->lanes->bytes;
+    size_t size = (size_t)(g->in_channels * p->pitch + 8 * p->x.in_step) * (size_t)p->lanes->bytes;
     size_t totals = (size_t)(g->out_channels * 8 * lanes) * sizeof(int64_t);
     size_t sums = (size_t)(MLP_POT_JOBS * p->lanes->bytes);
     int64_t failed = 0;
@@ -244,6 +256,8 @@ static int run(const plan *p)
             if (memory)
                 failed += run_tile(p, t / vectors / across * p->tile_y, t / vectors % across * p->tile_x,
                                    t % vectors * lanes, memory, (int64_t *)(memory + size), memory + size + totals);
+        if (p->past_cache)
+            __sync_synchronize();  /* the other threads may read what went past the caches */
         free(memory);
     }
     return no_memory ? MLP_NO_MEMORY : failed ? MLP_OVERFLOW : MLP_OK;
@@ -262,7 +276,7 @@ int mlp_pot_rows_contract(const mlp_pot_rows *g)
         && mlp_pot_plan_axis(&p.x, g->input_grad, g->kernel[1], g->stride[1], g->padding[1], g->dilation[1],
                              g->out_size[1])) {
         plan_tiles(&p);
-        if ((double)g->in_channels * p.rows * p.columns * p.lanes->bytes > INT32_MAX)
+        if ((double)g->in_channels * p.pitch * p.lanes->bytes > INT32_MAX)
             status = MLP_UNSUPPORTED;
         else
             status = plan_lists(&p) ? run(&p) : MLP_NO_MEMORY;

@@ -120,21 +120,6 @@ static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scr
             }
 }
 
-/* The nonzero codes of a row and where their error vectors are. Every code is written, but only a nonzero one stays:
- * the arrays have room for one more than they keep. */
-MLP_NOINLINE static int64_t keep_nonzero(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                                         int8_t *restrict codes, int32_t *restrict offsets)
-{
-    int64_t n = 0;
-    for (; count > 0; count--, row += step, offset += bytes) {
-        int8_t code = *row;
-        codes[n] = code;
-        offsets[n] = offset;
-        n += code != 0;
-    }
-    return n;
-}
-
 /* Sorts the activations of channel c that belong to one phase. Returns the number of segments. */
 static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t fy, int64_t fx,
                         int64_t c, scratch *s, int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
@@ -149,12 +134,12 @@ static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, i
             if (y < 0 || y >= g->size[0])
                 continue;
             if (x < g->size[1])
-                n += keep_nonzero(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x, g->stride[1],
-                                  (g->size[1] - x - 1) / g->stride[1] + 1,
-                                  (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes),
-                                  (int32_t)bytes, s->codes + n, s->offsets + n);
+                n += p->lanes->keep(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x,
+                                    g->stride[1], (g->size[1] - x - 1) / g->stride[1] + 1,
+                                    (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes),
+                                    (int32_t)bytes, s->codes + n, s->offsets + n);
         }
-    return mlp_pot_list(s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
+    return mlp_pot_list(p->lanes->sort, s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
 }
 
 /* Adds one chunk of one phase to the thread's totals. */
@@ -186,7 +171,7 @@ static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int
                 p->lanes->walk[jobs](base, s->terms + c * room.terms + segment->first_term,
                                      s->runs + c * room.runs + segment->first_run, segment->runs, s->sums);
                 for (int64_t j = 0; j < jobs; j++)
-                    p->lanes->fold(s->sums + j * bytes, lanes, segment->shift,
+                    p->lanes->fold(s->sums + j * bytes, 1, segment->shift,
                                    s->total + c * all_taps * p->padded + sum_at[j]);
             }
         }
@@ -216,7 +201,7 @@ static void *take_scratch(const plan *p, mlp_pot_room room, scratch *s)
     const mlp_pot_wgrad *g = p->g;
     int64_t c = g->channels, parts[] = {
         p->vectors * p->images * p->tile_rows * p->tile_columns * p->lanes->bytes, MLP_POT_JOBS * p->lanes->bytes,
-        c * g->kernel[0] * g->kernel[1] * p->padded * 8, room.terms + 1, (room.terms + 1) * 4, c * room.terms * 4,
+        c * g->kernel[0] * g->kernel[1] * p->padded * 8, room.terms, room.terms * 4, c * room.terms * 4,
         c * room.runs * 4, c * 4, c * room.segments * (int64_t)sizeof(mlp_pot_segment)};
     char *at[9];
     int64_t size = 0;

@@ -12,7 +12,7 @@ import numpy as np
 
 from minilp.kernels import pot_emulate, reference_pot
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
-from minilp.kernels.layout import from_chwn, to_chwn
+from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
 OVERFLOW, UNSUPPORTED = 3, 4
@@ -76,7 +76,7 @@ def _bins(a: Array, b: Array, g: Geometry, levels_a: int, levels_b: int, exponen
             channels, into = (one.channels, one.features) if forward else (one.features, one.channels)
             sizes = (g.size, g.out_size) if forward else (g.out_size, g.size)
             steps = (one.channels * taps, taps) if forward else (taps, one.channels * taps)
-            result = np.empty((into, *sizes[1], g.batch), dtype)
+            result = empty((into, *sizes[1], g.batch), dtype)
             target = {"out_float" if out == "float32" else "out_int": result}
             status = _call("mlp_pot_rows", input=x, weight=y, levels_input=levels_a, levels_weight=levels_b, **target,
                            **shared, input_grad=not forward, exponent=exponent, in_channels=channels, out_channels=into,

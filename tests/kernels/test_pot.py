@@ -144,6 +144,34 @@ def test_images_larger_than_the_caches(isa, case):
             assert (integers(kind, a, b, kw) == twin(kind, a, b, kw)).all(), (kind, bits)
 
 
+@pytest.mark.parametrize("n", [128, 130])
+def test_results_larger_than_the_caches(isa, n):
+    """From 4 MiB on whole vectors of results go past the caches, the rest of an odd batch through them."""
+    rng = np.random.default_rng(33)
+    set_num_threads(2)
+    a, b = codes(rng, (n, 2, 32, 33), 5), codes(rng, (8, 2, 1, 1), 5)
+    b[3] = 0  # an empty list
+    got = pot_contract("conv2d", a, b, bits_a=5, bits_b=5, exponent=-17)
+    assert got.nbytes > 4 << 20
+    with use_backend("numpy"):
+        assert (got == pot_contract("conv2d", a, b, bits_a=5, bits_b=5, exponent=-17)).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("low", [-15, 1, 0])
+def test_weight_gradient_sorts_signed_dense_and_sparse_rows(isa, stride, low):
+    """Rows longer than one compare, with every level of both signs, of one sign, or nearly empty."""
+    rng = np.random.default_rng(34)
+    act = rng.integers(low or 1, 16, (2, 3, 5, 75)).astype(np.int8)
+    if low == 0:
+        act[rng.random(act.shape) < 0.97] = 0
+    error = codes(rng, (2, 20, *((size - 1) // stride + 1 for size in (5, 75))), 5)
+    kw = {"bits_a": 5, "bits_b": 5, "size": (3, 3), "stride": (stride, stride), "padding": (1, 1)}
+    got = integers("conv2d_weight_grad", error, act, kw)
+    assert (got == twin("conv2d_weight_grad", error, act, kw)).all()
+    assert got.any()
+
+
 def test_threads_do_not_change_a_bit(isa):
     case = problem(np.random.default_rng(13), 33, 6, 17, (10, 11))
     results = []
