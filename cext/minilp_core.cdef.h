@@ -237,3 +237,7 @@ typedef struct {
 int mlp_mx_encode(const mlp_mx_element *g, const float *x, const uint32_t *draw, int64_t outer, int64_t length,
                   int64_t inner, int64_t run, int64_t block, int8_t *codes, uint8_t *scales, uint32_t *largest);
                                       /* (outer, length, inner), blocks along length; draw NULL rounds to nearest */
+
+/* bench_peak.c: `rounds` rounds of arithmetic in registers, for the clock. kind: 0 float32 multiply-adds, 1 additions of
+ * 16-bit lanes, 2 int8 multiply-adds. Returns how many of them a round has (not a status), -1 where the tier has none. */
+int64_t mlp_bench_peak(int kind, int64_t rounds);

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the work failed (a diverged training, a download that brok
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import minilp
 from minilp import data, models, recipe, report, training
+from minilp.bench import cli as bench_cli
 from minilp.energy import command as energy_command
 
 
@@ -103,17 +103,6 @@ def _data(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(args: argparse.Namespace) -> int:
-    from minilp import bench
-
-    rows = bench.bench_step(args.model, tuple(args.recipe or ("fp32", "potq")), batch_size=args.batch_size,
-                            steps=args.steps, threads=args.threads, rival=args.rival)
-    print(bench.table(rows))
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
-
-
 def _lns_theory(args: argparse.Namespace) -> int:
     from minilp.experiments import lns_theory
 
@@ -146,9 +135,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"minilp {minilp.__version__} ({minilp.backend()})")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], int] | None, words: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
-        sub.set_defaults(run=run)
+        if run is not None:  # else its own commands have one each
+            sub.set_defaults(run=run)
         return sub
 
     _add_train(command("train", _train, "Train a model; without arguments small_cnn with potq on shapes10."))
@@ -183,21 +173,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--layout", choices=("binary", "python"), default="binary",
                      help="which CIFAR-10 archive to download (default binary)")
 
-    sub = command("bench", _bench, "Time training steps side by side, against torch's float32 where it is installed.")
-    sub.add_argument("what", choices=("step",), help="what to measure")
-    sub.add_argument("--model", default="resnet20", choices=models.available(), metavar="NAME", help="default resnet20")
-    sub.add_argument("--recipe", action="append", choices=list(recipe.PRESETS), metavar="NAME",
-                     help="may be repeated (default fp32 and potq)")
-    sub.add_argument("--batch-size", type=WHOLE, default=128, metavar="N", help="images a step (default 128)")
-    sub.add_argument("--steps", type=WHOLE, default=31, metavar="N", help="rounds that count (default 31)")
-    sub.add_argument("--threads", type=WHOLE, default=2, metavar="N", help="threads of each system (default 2)")
-    sub.add_argument("--no-rival", dest="rival", action="store_false", help="leave torch out where it is installed")
-    sub.add_argument("--json", metavar="FILE", help="write the rows here too, a list of objects")
+    bench_cli.add_arguments(command("bench", None, "Speed, measured side by side: whole steps, kernels, scaling, "
+                                    "quantising, importing."))
 
     energy_command.add_arguments(command("energy", energy_command.run, "Operations and energy of one training step, "
                                          "per layer and role, beside fp32 and fp8; the source of every price."))
 
-    _add_experiments(command("experiment", _lns_theory, "Small experiments behind claims of the papers."))
+    _add_experiments(command("experiment", None, "Small experiments behind claims of the papers."))
     return top
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minilp
-from minilp import bench, cli, data, report
+from minilp import cli, data, report
+from minilp.bench import step
 from minilp.data.download import DownloadError
 
 
@@ -54,7 +55,7 @@ def test_train_eval_compare(run, tmp_path, capsys):
     (["explain", "pot:bots=4", "1", "2"], ["bots", "bits"]),
     (["explain", "potq", "nan", "2"], ["a: expected a finite number", "nan"]),
     (["data", "nowhere.npz"], ["nowhere.npz"]),
-    (["bench", "step", "--recipe", "fp9"], ["--recipe", "'fp9'", "potq"]),
+    (["bench", "step", "--recipe", "fp9"], ["recipe", "'fp9'", "potq"]),
     (["bench", "step", "--steps", "0"], ["steps", "0", "at least 1"]),
     (["dance"], ["dance", "train"]),
     ([], ["COMMAND"]),
@@ -131,13 +132,15 @@ def test_data_downloads_cifar10_only_where_it_is_missing(tmp_path, monkeypatch, 
     assert len(asked) == 1 and capsys.readouterr().out == "all there\n"
 
 
-def test_bench_step_prints_a_table(monkeypatch, capsys):
+def test_bench_step_passes_its_arguments_on(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(bench, "bench_step", lambda *args, **kw: asked.append((args, kw)) or [])
-    assert cli.main(["bench", "step", "--recipe", "potq", "--steps", "3", "--threads", "1"]) == 0
-    assert asked == [(("resnet20", ("potq",)), {"batch_size": 128, "steps": 3, "threads": 1,
-                                             "rival": True})]
-    assert capsys.readouterr().out == bench.table([]) + "\n"
+    monkeypatch.setattr(step, "bench_step", lambda **given: asked.append(given) or [])
+    assert cli.main(["bench", "step", "--recipe", "potq:pot.bits=4", "--recipe", "mls", "--set", "act.bits=4", "--isa",
+                     "avx2", "--kernels", "shift", "--rival", "bf16", "--steps", "3", "--threads", "1"]) == 0
+    assert asked == [{"recipes": ("potq:pot.bits=4", "mls"), "isas": ("avx2",), "kernels": ("shift",),
+                      "rivals": ("bf16",), "settings": ("act.bits=4",), "batch_size": 128, "steps": 3, "threads": 1,
+                      "profile": False}]
+    assert capsys.readouterr().out == step.table([]) + "\n"
 
 
 def test_help_and_version(capsys):

@@ -5,8 +5,11 @@ Only imported by a benchmark worker, and only where torch is installed. Names an
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -69,3 +72,40 @@ def build(name: str) -> nn.Module:
     if name.startswith("resnet") and name[6:].isdigit():
         return ResNet(int(name[6:]))
     raise ValueError(f"bench: model {name!r} has no torch twin; resnet20/32/44/56/110 have")
+
+
+def step(name: str, mode: str, images: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """One training step of the torch twin: SGD with Nesterov momentum, as ours.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`build`.
+    mode : str
+        A name of :data:`minilp.bench.step.RIVALS`: ``eager`` (float32, NCHW), ``channels_last``, ``compiled``,
+        ``bf16`` (autocast, channels last) or ``bf16_compiled``.
+    images, labels : numpy.ndarray
+        (N, 3, 32, 32) float32 and (N,) int64.
+
+    Returns
+    -------
+    callable
+        Runs one step and returns its loss; a compiled one compiles in its first call.
+    """
+    model: Any = build(name)  # Any: torch's stubs know no layout in Module.to
+    x, y = torch.from_numpy(images), torch.from_numpy(labels)
+    if mode in ("channels_last", "bf16", "bf16_compiled"):
+        model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    network = torch.compile(model) if mode.endswith("compiled") else model
+    narrow = mode.startswith("bf16")
+
+    def run() -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            loss = functional.cross_entropy(network(x), y)
+        loss.backward()
+        optimizer.step()
+        return float(loss.item())
+
+    return run

@@ -1,12 +1,12 @@
 """One system under measurement, in a process of its own: ``python -m minilp.bench.worker '{"system": "minilp", ...}'``.
 
-It builds the model and one batch, then waits. Each line on standard input runs one training step; each line on standard
-output is one JSON record. While it waits it sleeps, so it takes nothing from the system whose turn it is.
+It builds the model and one batch, runs one step, and says what it is. Then each line on standard input runs one more
+step, and each line on standard output is one JSON record. While it waits it sleeps, so it takes nothing from the system
+whose turn it is.
 """
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from minilp.bench.process import pin
 
-def resident_bytes() -> int:
-    """Memory this process holds now, in bytes (Linux: VmRSS)."""
+PROFILED = 3
+"""Steps under the profiler; of each part the smallest time is reported."""
+
+
+def _status(field: str) -> int:
+    """A size out of /proc/self/status (Linux), in bytes."""
     with open("/proc/self/status") as status:
         for line in status:
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmRSS line")
+    raise RuntimeError(f"/proc/self/status has no {field} line")
+
+
+def resident_bytes() -> int:
+    """Memory this process holds now, in bytes."""
+    return _status("VmRSS")
 
 
 def batch(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,16 +43,16 @@ def batch(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """A minilp training step as a function that returns its loss, and what ran it."""
     import minilp
-    from minilp import contract, models, nn
+    from minilp import contract, kernels, nn
     from minilp.autograd import Tensor
     from minilp.training import TrainConfig
-    from minilp.training.session import build_optimizer
+    from minilp.training.session import build_model, build_optimizer
 
     minilp.set_num_threads(job["threads"])
     minilp.manual_seed(0)
-    config = TrainConfig.create(model=job["model"], recipe=job["recipe"])
-    model = config.recipe.apply(models.build(job["model"]))
-    optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's below, or Madam
+    config = TrainConfig.create(model=job["model"], recipe=job["recipe"], settings=job["settings"])
+    model = build_model(config, 10, 3)
+    optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's, or Madam
     x, y = batch(job["batch_size"], 1)
     clock = [0]
 
@@ -55,53 +65,54 @@ def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any
         clock[0] += 1
         return loss.item()
 
-    with contract.executed() as how:
-        model(Tensor(x[:2]))
+    with contract.executed() as how, kernels.calls() as calls:
+        step()
     here = minilp.backend()
-    return step, {"isa": here.isa, "kernels": "; ".join(sorted({key.split(": ")[1] for key in how})) or "float32"}
+    return step, {"isa": here.isa, "contractions": "; ".join(sorted({key.split(": ")[1] for key in how})) or "float32",
+                  "calls": dict(sorted(calls.items()))}
 
 
 def torch_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
-    """The same step in torch: eager float32, NCHW."""
+    """The same step in torch, in the mode that the job names."""
     import torch
-    from torch.nn import functional
 
-    from minilp.bench.rival import build
+    from minilp.bench import rival
 
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    model = build(job["model"])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    images, labels = batch(job["batch_size"], 1)
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
-
-    return step, {"isa": "", "kernels": f"torch {torch.__version__} eager float32"}
+    step = rival.step(job["model"], job["mode"], *batch(job["batch_size"], 1))
+    step()
+    return step, {"torch": torch.__version__}
 
 
 def main() -> None:
     """Build what the job on the command line asks for, then serve one step per input line."""
     job = json.loads(sys.argv[1])
-    if job["system"] == "torch":
-        import torch  # noqa: F401  (the memory baseline stands after the import)
-    else:
-        import minilp.nn  # noqa: F401
-    x, _ = batch(job["batch_size"], 1)
-    baseline = resident_bytes()
-    step, info = (torch_step if job["system"] == "torch" else minilp_step)(job)
-    del x
+    pin(job["threads"])
+    try:
+        if job["system"] == "torch":
+            import torch  # noqa: F401  (the memory baseline stands after the import)
+        else:
+            import minilp.nn  # noqa: F401
+        x, _ = batch(job["batch_size"], 1)
+        baseline = resident_bytes()
+        step, info = (torch_step if job["system"] == "torch" else minilp_step)(job)
+        del x
+    except Exception as error:  # whatever it is, the process that measures says it, or leaves this system out
+        first = (str(error).strip() or "no message").splitlines()[0]
+        print(json.dumps({"error": f"{type(error).__name__}: {first}"}), flush=True)
+        return
     print(json.dumps(info), flush=True)
-    for _ in sys.stdin:
+    for command in sys.stdin:
+        if command.strip() == "profile":
+            from minilp.bench.account import profile
+
+            print(json.dumps(profile(step, PROFILED)), flush=True)
+            continue
         start = time.perf_counter()
         loss = step()
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - baseline
+        peak = _status("VmHWM") - baseline  # of this program alone; ru_maxrss would count the one that started it
         print(json.dumps({"ms": seconds * 1e3, "loss": loss, "peak_bytes": peak}), flush=True)
 
 
