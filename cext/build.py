@@ -36,6 +36,9 @@ ffibuilder.set_source(
     py_limited_api=True,
 )
 
+# Instead of -O3, in a build that watches itself. The first report ends the process, so no test can overlook it.
+SANITIZER_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+
 PROBES = {
     "openmp": (["-fopenmp"], "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"),
     "avx2": ([], '__attribute__((target("avx2,fma"))) int main(void) { return 0; }'),
@@ -63,6 +66,7 @@ class BuildCore(build_ext):
     """Probe the compiler, build what it can, and leave a record in ``minilp/_build_info.json``.
 
     ``MINILP_NO_C=1`` leaves the C core out on purpose (the NumPy backend then does all the work).
+    ``MINILP_SANITIZE=address,undefined`` builds it with GCC's sanitizers (``.ci/sanitize`` does, and runs the tests).
     """
 
     def run(self):
@@ -92,7 +96,15 @@ class BuildCore(build_ext):
                 ext.define_macros.append((f"MLP_HAVE_{name.upper()}", "1"))
                 ext.extra_compile_args.extend(flags)
                 ext.extra_link_args.extend(flags)
-        self.found = {"compiler": " ".join(compiler), "features": features}
+        sanitizers = os.environ.get("MINILP_SANITIZE", "")
+        if sanitizers:
+            flags = [f"-fsanitize={sanitizers}", *SANITIZER_FLAGS]
+            works, words = compiles(compiler, flags, "int main(void) { return 0; }")
+            if not works:
+                raise RuntimeError(f"MINILP_SANITIZE={sanitizers}: {words}")
+            ext.extra_compile_args.extend(flags)
+            ext.extra_link_args.extend(flags)
+        self.found = {"compiler": " ".join(compiler), "features": features, "sanitizers": sanitizers}
         super().build_extension(ext)
 
     def record(self, info):

@@ -2,12 +2,14 @@
 
 ``MINILP_REQUIRE=c,torch,objdump,cifar10,multi30k`` turns the skips of those names into failures (what CI sets).
 """
+import json
 import os
 import pathlib
 import shutil
 
 import pytest
 
+import minilp
 from minilp import kernels as backend_module
 from minilp import random as mlp_random
 
@@ -42,9 +44,17 @@ def needs_c():
         skip("c", f"no C core: {backend_module.backend().reason}")
 
 
+def sanitizers():
+    """The sanitizers that the C core in use was built with, as ``MINILP_SANITIZE`` named them; usually empty."""
+    record = pathlib.Path(minilp.__file__).parent / "_build_info.json"
+    return json.loads(record.read_text()).get("sanitizers", "") if record.exists() else ""
+
+
 @pytest.fixture(scope="session")
 def objdump():
-    """Path of objdump, on x86-64 only."""
+    """Path of objdump, on x86-64 only, and with machine code that is our own."""
+    if sanitizers():
+        pytest.skip("the sanitizers put machine code of their own between ours")
     found = shutil.which("objdump")
     if found is None or os.uname().machine != "x86_64":
         skip("objdump", "needs objdump on x86-64")
