@@ -1,5 +1,6 @@
 """Choosing the backend, the tier and the threads; a forked child that computes."""
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -158,6 +159,74 @@ print(os.waitstatus_to_exitcode(status), np.array_equal(work(), before), threads
 def test_a_forked_child_computes_the_same_on_one_thread(needs_c):
     """After a parallel call in the parent; libgomp alone would hang here."""
     assert python(FORK, PYTHONWARNINGS="ignore") == "0 True 2"
+
+
+FORKS = """
+import multiprocessing, os, signal
+import numpy as np
+import minilp
+from minilp.formats import LNS, MLS, Fixed, PoT, Spec
+from minilp.kernels import available_tiers, threads, use_isa
+from minilp.multiply import multiply
+minilp.set_num_threads(2)
+rng = np.random.default_rng(0)
+x = rng.standard_normal((16, 12, 12, 64)).astype(np.float32).transpose(3, 0, 1, 2)
+w = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+def work(tier):
+    signal.alarm(40)  # a child that hangs dies
+    with use_isa(tier):
+        found = [multiply(f.encode(x), f.encode(w), Spec("conv2d", padding=(1, 1))).tobytes()
+                 for f in (PoT(5), Fixed(8), MLS(), LNS(path="bins"))]
+    return threads(), found
+def nested(tier, before):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if work(tier) == (1, before) else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and work(tier) == (1, before)
+context = multiprocessing.get_context("fork")
+for tier in available_tiers():
+    count, before = work(tier)
+    with context.Pool(2) as pool:
+        children = pool.map(work, [tier] * 2)
+        grandchildren = pool.apply(nested, (tier, before)) if tier == available_tiers()[-1] else True
+    print(count, children == [(1, before)] * 2, grandchildren, work(tier) == (2, before))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_pools_of_forked_processes_and_their_own_children_compute_the_same(needs_c):
+    """Every tier's integer kernels after a parallel call, in two children at once, and in a child's child."""
+    assert python(FORKS, PYTHONWARNINGS="ignore").splitlines() == ["2 True True True"] * len(kernels.available_tiers())
+
+
+def test_numpys_own_threads_are_left_alone(needs_c):
+    """Neither the import nor set_num_threads nor a parallel kernel changes how many threads OpenBLAS uses."""
+    code = """
+import ctypes, pathlib
+import numpy as np
+def blas():
+    for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+        path = line.split()[-1]
+        if "openblas" in path:
+            for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads",
+                         "openblas_get_num_threads64_", "openblas_get_num_threads"):
+                if hasattr(ctypes.CDLL(path), name):
+                    return getattr(ctypes.CDLL(path), name)()
+before = blas()
+import minilp
+from minilp.kernels import norm
+minilp.set_num_threads(1)
+one = blas()
+minilp.set_num_threads(3)
+norm.add(*np.ones((2, 8, 64, 64), np.float32))
+print(before, one, blas())
+"""
+    if not pathlib.Path("/proc/self/maps").exists():
+        pytest.skip("needs /proc/self/maps to find OpenBLAS")
+    before, *after = python(code, OPENBLAS_NUM_THREADS="2").split()
+    if before == "None":
+        pytest.skip("NumPy does not compute with an OpenBLAS that says its threads")
+    assert after == [before, before]
 
 
 def test_the_kernel_family_is_chosen_and_comes_back(needs_c):
