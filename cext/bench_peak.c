@@ -30,15 +30,15 @@
     }
 
 #ifdef MLP_HAVE_AVX2
-LOOP(float_256, MLP_TARGET_AVX2, __m256, _mm256_setzero_ps(), sum[i] = _mm256_fmadd_ps(a, b, sum[i]))
-LOOP(add_256, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(), sum[i] = _mm256_add_epi16(sum[i], a))
-LOOP(dot_256, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(),
+LOOP(float_avx2, MLP_TARGET_AVX2, __m256, _mm256_setzero_ps(), sum[i] = _mm256_fmadd_ps(a, b, sum[i]))
+LOOP(add_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(), sum[i] = _mm256_add_epi16(sum[i], a))
+LOOP(dot_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(),
      __m256i pairs = _mm256_maddubs_epi16(a, b); KEEP(pairs); sum[i] = _mm256_add_epi16(sum[i], pairs))
 #endif
 #ifdef MLP_HAVE_AVX512
-LOOP(float_512, MLP_TARGET_AVX512, __m512, _mm512_setzero_ps(), sum[i] = _mm512_fmadd_ps(a, b, sum[i]))
-LOOP(add_512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(), sum[i] = _mm512_add_epi16(sum[i], a))
-LOOP(dot_512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(),
+LOOP(float_avx512, MLP_TARGET_AVX512, __m512, _mm512_setzero_ps(), sum[i] = _mm512_fmadd_ps(a, b, sum[i]))
+LOOP(add_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(), sum[i] = _mm512_add_epi16(sum[i], a))
+LOOP(dot_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(),
      __m512i pairs = _mm512_maddubs_epi16(a, b); KEEP(pairs); sum[i] = _mm512_add_epi16(sum[i], pairs))
 #endif
 #ifdef MLP_HAVE_VNNI
@@ -47,7 +47,7 @@ LOOP(dot_vnni, MLP_TARGET_VNNI, __m512i, _mm512_setzero_si512(), sum[i] = _mm512
 
 #ifdef MLP_HAVE_AMX
 /* Four sums of 16 x 16 int32, as 2 x 2 products of two tiles by two: what the eight tile registers hold. */
-MLP_TARGET_AMX static void tiles(int64_t rounds)
+MLP_TARGET_AMX static void tiles_amx(int64_t rounds)
 {
     struct {
         uint8_t palette, start, unused[14];
@@ -84,7 +84,7 @@ int64_t mlp_bench_peak(int kind, int64_t rounds)
     const int tier = mlp_tier();
 #ifdef MLP_HAVE_AMX
     if (tier == MLP_AMX && kind == INT8)
-        return tiles(rounds), 4 * 16 * 16 * 64;
+        return tiles_amx(rounds), 4 * 16 * 16 * 64;
 #endif
 #ifdef MLP_HAVE_VNNI
     if (tier >= MLP_VNNI && kind == INT8)
@@ -93,17 +93,17 @@ int64_t mlp_bench_peak(int kind, int64_t rounds)
 #ifdef MLP_HAVE_AVX512
     if (tier >= MLP_AVX512)
         switch (kind) {
-        case FLOAT32: return float_512(rounds), SUMS * 16;
-        case ADD16: return add_512(rounds), SUMS * 32;
-        case INT8: return dot_512(rounds), SUMS * 64;
+        case FLOAT32: return float_avx512(rounds), SUMS * 16;
+        case ADD16: return add_avx512(rounds), SUMS * 32;
+        case INT8: return dot_avx512(rounds), SUMS * 64;
         }
 #endif
 #ifdef MLP_HAVE_AVX2
     if (tier >= MLP_AVX2)
         switch (kind) {
-        case FLOAT32: return float_256(rounds), SUMS * 8;
-        case ADD16: return add_256(rounds), SUMS * 16;
-        case INT8: return dot_256(rounds), SUMS * 32;
+        case FLOAT32: return float_avx2(rounds), SUMS * 8;
+        case ADD16: return add_avx2(rounds), SUMS * 16;
+        case INT8: return dot_avx2(rounds), SUMS * 32;
         }
 #endif
     return -1;

@@ -16,8 +16,8 @@
 #define TIER avx512
 #define VECTOR_BYTES 64
 #define TARGET MLP_TARGET_AVX512
-#define KEEP keep
-#define SORT sort
+#define KEEP keep_avx512
+#define SORT sort_avx512
 #define STREAM(to, from) _mm512_stream_ps(to, _mm512_load_ps(from))
 
 /* Bit i to bit 2 i. */
@@ -30,8 +30,8 @@ static uint32_t spread(uint32_t bits)
 }
 
 /* Sixteen codes at a time: those that are not zero move together, and so do their offsets. */
-TARGET static int64_t keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                           int8_t *restrict codes, int32_t *restrict offsets)
+TARGET static int64_t keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                                  int8_t *restrict codes, int32_t *restrict offsets)
 {
     uint32_t first[16], at = (uint32_t)offset;
     int64_t n = 0;
@@ -57,7 +57,8 @@ TARGET static int64_t keep(const int8_t *row, int64_t step, int64_t count, int32
 }
 
 /* Level by level: 64 codes are compared at once, and the offsets of the equal ones move together. */
-TARGET static void sort(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms, int32_t *count)
+TARGET static void sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
+                               int32_t *count)
 {
     int64_t left = 0;
     int negative = 0;
