@@ -1,82 +1,109 @@
-/* ReLU and the residual addition over flat float32 memory: bound by memory, so two threads are what counts. */
+/* ReLU, the residual addition, both in one, and SGD's step, over flat float32 memory.
+ *
+ *     y = a + b;  y = y <= 0 ? 0 : y;  bit = y > 0        forward (relu: without b; add: without the rest)
+ *     dx = bit ? dy : 0                                   backward
+ *
+ * Every element stands alone, with one rounding an operation, so vectors give what the loop gives. Bound by memory:
+ * two threads are what counts, and that backward reads a bit an element and not a byte or a float. */
 #include "minilp_core.h"
+#if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
+#include <immintrin.h>
+#endif
 
 enum { SMALL = 1 << 15 };   /* fewer elements than this are not worth waking a thread */
 
-MLP_INLINE void relu_body(const float *restrict x, int64_t n, float *restrict y)
-{
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] <= 0.0f ? 0.0f : x[i]; /* NaN stays, -0.0 becomes +0.0 */
-}
-MLP_INLINE void relu_backward_body(const float *restrict dy, const float *restrict y, int64_t n, float *restrict dx)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
-        dx[i] = y[i] > 0.0f ? grad : 0.0f;
-    }
-}
-MLP_INLINE void add_body(const float *restrict a, const float *restrict b, int64_t n, float *restrict out)
-{
-    for (int64_t i = 0; i < n; i++)
-        out[i] = a[i] + b[i];
-}
+typedef struct {
+    const float *a, *b;
+    uint8_t *positive;
+    float *out;
+    /* of sgd: a is the gradient, out the parameter */
+    float *buffer, lr, momentum, undamped, weight_decay;
+    int nesterov, first;
+} task;
 
-#define KERNELS(tier, target)                                                                                          \
-    target static void relu_##tier(const float *x, const float *unused, int64_t n, float *y) { relu_body(x, n, y); }   \
-    target static void relu_backward_##tier(const float *dy, const float *y, int64_t n, float *dx)                     \
-    {                                                                                                                  \
-        relu_backward_body(dy, y, n, dx);                                                                              \
-    }                                                                                                                  \
-    target static void add_##tier(const float *a, const float *b, int64_t n, float *out) { add_body(a, b, n, out); }
-KERNELS(portable, MLP_NOINLINE)
+typedef struct {
+    void (*relu)(const task *t, int64_t start, int64_t end);
+    void (*relu_backward)(const task *t, int64_t start, int64_t end);
+    void (*add)(const task *t, int64_t start, int64_t end);
+    void (*sgd)(const task *t, int64_t start, int64_t end);
+} flat_kernels;
+
+#define TIER(name) portable_##name
+#define TARGET MLP_NOINLINE
+#define BYTES 16
+#define SIGNS(v) (((v)[0] > 0.0f) | ((v)[1] > 0.0f) << 1 | ((v)[2] > 0.0f) << 2 | ((v)[3] > 0.0f) << 3)
+#include "elementwise_lanes.h"
 #ifdef MLP_HAVE_AVX2
-KERNELS(avx2, MLP_TARGET_AVX2)
-#else
-#define relu_avx2 relu_portable
-#define relu_backward_avx2 relu_backward_portable
-#define add_avx2 add_portable
+#define TIER(name) avx2_##name
+#define TARGET MLP_TARGET_AVX2
+#define BYTES 32
+#define SIGNS(v) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(v), _mm256_setzero_ps(), _CMP_GT_OQ))
+#include "elementwise_lanes.h"
 #endif
 #ifdef MLP_HAVE_AVX512
-KERNELS(avx512, MLP_TARGET_AVX512)
-#else
-#define relu_avx512 relu_avx2
-#define relu_backward_avx512 relu_backward_avx2
-#define add_avx512 add_avx2
+#define TIER(name) avx512_##name
+#define TARGET MLP_TARGET_AVX512
+#define BYTES 64
+#define SIGNS(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_GT_OQ)
+#include "elementwise_lanes.h"
 #endif
 
-typedef void kernel(const float *a, const float *b, int64_t n, float *out);
+static const flat_kernels *in_force(void)
+{
+#ifdef MLP_HAVE_AVX512
+    if (mlp_vector_tier() == MLP_AVX512)
+        return &avx512_kernels;
+#endif
+#ifdef MLP_HAVE_AVX2
+    if (mlp_vector_tier() >= MLP_AVX2)
+        return &avx2_kernels;
+#endif
+    return &portable_kernels;
+}
 
-/* Each thread takes one stretch, cut at a multiple of 16 elements. */
-static int spread(kernel *const tiers[3], const float *a, const float *b, int64_t n, float *out)
+/* Each thread takes one stretch, cut at a multiple of 64 elements, so that none shares a byte of bits. */
+static int spread(void (*run)(const task *, int64_t, int64_t), const task *t, int64_t n)
 {
     if (n < 0)
         return MLP_BAD_ARGUMENT;
-    kernel *run = tiers[mlp_vector_tier()];
     const int threads = n < SMALL ? 1 : mlp_threads();
-    const int64_t share = (n / threads + 15) / 16 * 16;
+    const int64_t share = (n / threads + 63) / 64 * 64;
     MLP_PARALLEL_FOR(threads)
-    for (int t = 0; t < threads; t++) {
-        const int64_t start = t * share < n ? t * share : n;
-        const int64_t count = t + 1 == threads || start + share > n ? n - start : share;
-        run(a + start, b ? b + start : b, count, out + start);
+    for (int i = 0; i < threads; i++) {
+        const int64_t start = i * share < n ? i * share : n;
+        run(t, start, i + 1 == threads || start + share > n ? n : start + share);
     }
     return MLP_OK;
 }
 
-int mlp_f32_relu(const float *x, int64_t n, float *y)
+int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive)
 {
-    static kernel *const tiers[3] = {relu_portable, relu_avx2, relu_avx512};
-    return spread(tiers, x, NULL, n, y);
+    const task t = {.a = x, .out = y, .positive = positive};
+    return spread(in_force()->relu, &t, n);
 }
 
-int mlp_f32_relu_backward(const float *dy, const float *y, int64_t n, float *dx)
+int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive)
 {
-    static kernel *const tiers[3] = {relu_backward_portable, relu_backward_avx2, relu_backward_avx512};
-    return spread(tiers, dy, y, n, dx);
+    const task t = {.a = a, .b = b, .out = y, .positive = positive};
+    return spread(in_force()->relu, &t, n);
+}
+
+int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx)
+{
+    const task t = {.a = dy, .positive = (uint8_t *)positive, .out = dx};
+    return spread(in_force()->relu_backward, &t, n);
 }
 
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out)
 {
-    static kernel *const tiers[3] = {add_portable, add_avx2, add_avx512};
-    return spread(tiers, a, b, n, out);
+    const task t = {.a = a, .b = b, .out = out};
+    return spread(in_force()->add, &t, n);
+}
+
+int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
+                float weight_decay, int nesterov, int first)
+{
+    const task t = {.a = grad, .out = p, .buffer = buffer, .lr = lr, .momentum = momentum, .undamped = undamped,
+                    .weight_decay = weight_decay, .nesterov = nesterov, .first = first};
+    return spread(in_force()->sgd, &t, n);
 }

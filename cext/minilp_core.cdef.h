@@ -59,17 +59,21 @@ int mlp_coded_conv2d(const mlp_f32_geometry *g, const mlp_codes *x, const float 
 int mlp_coded_conv2d_input_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const float *w, float *dx);
 int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const mlp_codes *x, float *dw);
 
-/* norm.c: batch norm in training; x is (channels, length), contiguous; weight, bias, mean ... one value a channel.
- * MLP_BAD_ARGUMENT if length < 1. */
+/* norm.c: batch norm in training, with `relu` followed by it; x is (channels, length), contiguous; weight, bias, mean ...
+ * one value a channel. MLP_BAD_ARGUMENT if length < 1. */
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
-                       double eps, float *y, float *mean, float *var);
+                       double eps, int relu, float *y, float *mean, float *var, float *invstd);
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
-                                const float *invstd, const float *weight, float *dx, float *dweight, float *dbias);
+                                const float *invstd, const float *weight, const float *bias, int relu, float *dx,
+                                float *dweight, float *dbias);
 
-/* elementwise.c: n contiguous floats in, n out; the output must not overlap an input. */
-int mlp_f32_relu(const float *x, int64_t n, float *y);
-int mlp_f32_relu_backward(const float *dy, const float *y, int64_t n, float *dx);
-int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);
+/* elementwise.c: n contiguous floats in, n out. Bit i % 8 of byte i / 8 of `positive` says whether y[i] > 0. */
+int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive);
+int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive);
+int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx);
+int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);   /* out may be a or b */
+int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
+                float weight_decay, int nesterov, int first);             /* buffer NULL: no momentum */
 
 /* pool.c: max pooling in (C, H, W, N) storage; index is the winning tap ky * KW + kx. MLP_UNSUPPORTED beyond 256 taps. */
 typedef struct {

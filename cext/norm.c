@@ -1,4 +1,12 @@
-/* Batch norm in training, forward and backward, over (C, H, W, N) storage: a channel is one contiguous plane.
+/* Batch norm in training, forward and backward, alone or with the ReLU behind it, over (C, H, W, N) storage: a channel
+ * is one contiguous plane.
+ *
+ *     y = (x - mean) * invstd * weight + bias;    with ReLU: y <= 0 becomes +0.0
+ *     g = dy;                                     with ReLU: 0 where that y is not above 0
+ *     dx = ((g - sum(g) / L) - (x - mean) * sum(g (x - mean)) invstd^2 / L) * (invstd * weight)
+ *
+ * Backward reads x anyway, so it computes y's sign again instead of reading a saved one: the same float operations on
+ * the same numbers give the same sign, and nothing has to be kept for the ReLU.
  *
  * Statistics are float64 sums in a written order, everything else float32 in a written order without fused operations:
  * the same bits in every tier, for any thread count and in the NumPy twin (kernels/reference_norm.py). A plane of the
@@ -7,12 +15,17 @@
 #include <stdatomic.h>
 #include "f32_common.h"
 
+typedef struct { /* of one channel */
+    float mean, invstd, weight, bias;
+    int relu;
+} affine;
+
 typedef struct {
     void (*sum)(const float *a, ptrdiff_t length, double result[2]);
     void (*sum_squares)(const float *a, double mean, ptrdiff_t length, double result[2]);
-    void (*sum_products)(const float *a, const float *b, double mean, ptrdiff_t length, double result[2]);
-    void (*normalise)(const float *x, float mean, float scale, float weight, float bias, ptrdiff_t length, float *y);
-    void (*spread)(const float *dy, const float *x, float mean, float c1, float c2, float scale, ptrdiff_t length,
+    void (*sum_products)(const float *x, const float *dy, const affine *forward, ptrdiff_t length, double result[2]);
+    void (*normalise)(const float *x, const affine *forward, ptrdiff_t length, float *y);
+    void (*spread)(const float *dy, const float *x, const affine *forward, float c1, float c2, ptrdiff_t length,
                    float *dx);
 } plane_kernels;
 
@@ -47,7 +60,7 @@ static const plane_kernels *in_force(void)
 }
 
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
-                       double eps, float *y, float *mean, float *var)
+                       double eps, int relu, float *y, float *mean, float *var, float *invstd)
 {
     if (length < 1 || channels < 0)
         return MLP_BAD_ARGUMENT;
@@ -63,15 +76,18 @@ int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const f
             const double m = sums[0] / (double)length;
             k->sum_squares(plane, m, length, sums);
             const double v = sums[1] / (double)length;
-            mean[c] = (float)m;
+            const affine forward = {(float)m, (float)(1.0 / sqrt(v + eps)), weight[c], bias[c], relu};
+            mean[c] = forward.mean;
             var[c] = (float)v;
-            k->normalise(plane, mean[c], (float)(1.0 / sqrt(v + eps)), weight[c], bias[c], length, y + c * length);
+            invstd[c] = forward.invstd;
+            k->normalise(plane, &forward, length, y + c * length);
         }
     return MLP_OK;
 }
 
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
-                                const float *invstd, const float *weight, float *dx, float *dweight, float *dbias)
+                                const float *invstd, const float *weight, const float *bias, int relu, float *dx,
+                                float *dweight, float *dbias)
 {
     if (length < 1 || channels < 0)
         return MLP_BAD_ARGUMENT;
@@ -81,13 +97,15 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channel
     MLP_PARALLEL_FOR(threads)
     for (int thread = 0; thread < threads; thread++)
         for (int64_t c; (c = atomic_fetch_add(&next, 1)) < channels;) {
+            const affine forward = {mean[c], invstd[c], weight[c], bias[c], relu};
+            const float *plane = x + c * length, *grad = dy + c * length;
             double sums[2];
-            k->sum_products(x + c * length, dy + c * length, mean[c], length, sums);
+            k->sum_products(plane, grad, &forward, length, sums);
             const double scale = invstd[c], products = sums[1] * scale;
             dbias[c] = (float)sums[0];
             dweight[c] = (float)products;
-            k->spread(dy + c * length, x + c * length, mean[c], (float)(sums[0] / (double)length),
-                      (float)(products * scale / (double)length), invstd[c] * weight[c], length, dx + c * length);
+            k->spread(grad, plane, &forward, (float)(sums[0] / (double)length),
+                      (float)(products * scale / (double)length), length, dx + c * length);
         }
     return MLP_OK;
 }

@@ -9,18 +9,23 @@
 #define PARTS (16 / WIDE)
 typedef double TIER(wide) __attribute__((vector_size(BYTES)));
 typedef float TIER(narrow) __attribute__((vector_size(BYTES / 2)));
+typedef int32_t TIER(bits) __attribute__((vector_size(BYTES / 2)));
 
-MLP_INLINE TIER(wide) TIER(load)(const float *p)
+MLP_INLINE TIER(narrow) TIER(load)(const float *p)
 {
     TIER(narrow) v;
     __builtin_memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, TIER(wide));
+    return v;
 }
 
+/* y of forward, one rounding an operation, from left to right */
+#define AFFINE(x, f) (((x) - (f)->mean) * (f)->invstd * (f)->weight + (f)->bias)
+
 /* Sums over `length` floats: first sum of a; second sum of (a - mean)^2, or of b (a - mean) if there is a b. With a
- * b, the first sum is that of b. `want` says which are wanted: 1 first, 2 second, 3 both. */
-MLP_INLINE void TIER(walk)(const float *a, const float *b, double mean, ptrdiff_t length, const int want,
-                           double result[2])
+ * b, the first sum is that of b; with a `forward` too, b counts as 0 where forward's result of a is not above 0. `want`
+ * says which are wanted: 1 first, 2 second, 3 both. */
+MLP_INLINE void TIER(walk)(const float *a, const float *b, double mean, const affine *forward, ptrdiff_t length,
+                           const int want, double result[2])
 {
     double total[2][16] = {{0}};
     for (ptrdiff_t start = 0; start < length; start += 1024) {
@@ -31,7 +36,11 @@ MLP_INLINE void TIER(walk)(const float *a, const float *b, double mean, ptrdiff_
         for (ptrdiff_t row = 0; row < rows; row++)
             _Pragma("GCC unroll 8") for (int p = 0; p < PARTS; p++) {
                 const ptrdiff_t at = start + row * 16 + p * WIDE;
-                TIER(wide) left = TIER(load)(a + at), right = b ? TIER(load)(b + at) : left;
+                TIER(narrow) number = TIER(load)(a + at), other = b ? TIER(load)(b + at) : number;
+                if (forward)
+                    other = (TIER(narrow))((TIER(bits))other & (AFFINE(number, forward) > 0.0f));
+                TIER(wide) left = __builtin_convertvector(number, TIER(wide));
+                TIER(wide) right = __builtin_convertvector(other, TIER(wide));
                 if (want & 1)
                     first[p] += right;
                 if (want & 2) {
@@ -43,9 +52,11 @@ MLP_INLINE void TIER(walk)(const float *a, const float *b, double mean, ptrdiff_
         __builtin_memcpy(column[0], first, sizeof column[0]);
         __builtin_memcpy(column[1], second, sizeof column[1]);
         for (ptrdiff_t i = start + rows * 16; i < length && i < start + 1024; i++) { /* an unfinished last row */
-            double apart = a[i] - mean;
-            column[0][i % 16] += b ? b[i] : a[i];
-            column[1][i % 16] += b ? b[i] * apart : apart * apart;
+            double apart = a[i] - mean, other = b ? b[i] : a[i];
+            if (forward && !(AFFINE(a[i], forward) > 0.0f))
+                other = 0.0;
+            column[0][i % 16] += other;
+            column[1][i % 16] += b ? other * apart : apart * apart;
         }
         for (int j = 0; j < 16; j++)
             total[0][j] += column[0][j], total[1][j] += column[1][j];
@@ -58,37 +69,56 @@ MLP_INLINE void TIER(walk)(const float *a, const float *b, double mean, ptrdiff_
 
 TARGET static void TIER(sum)(const float *a, ptrdiff_t length, double result[2])
 {
-    TIER(walk)(a, NULL, 0.0, length, 1, result);
+    TIER(walk)(a, NULL, 0.0, NULL, length, 1, result);
 }
 
 TARGET static void TIER(sum_squares)(const float *a, double mean, ptrdiff_t length, double result[2])
 {
-    TIER(walk)(a, NULL, mean, length, 2, result);
+    TIER(walk)(a, NULL, mean, NULL, length, 2, result);
 }
 
-TARGET static void TIER(sum_products)(const float *a, const float *b, double mean, ptrdiff_t length, double result[2])
+TARGET static void TIER(sum_products)(const float *x, const float *dy, const affine *forward, ptrdiff_t length,
+                                      double result[2])
 {
-    TIER(walk)(a, b, mean, length, 3, result);
+    const affine f = *forward;
+    if (f.relu)
+        TIER(walk)(x, dy, f.mean, &f, length, 3, result);
+    else
+        TIER(walk)(x, dy, f.mean, NULL, length, 3, result);
 }
 
-/* y = (x - mean) * scale * weight + bias, one rounding an operation, from left to right */
-TARGET static void TIER(normalise)(const float *restrict x, float mean, float scale, float weight, float bias,
-                                   ptrdiff_t length, float *restrict y)
+TARGET static void TIER(normalise)(const float *restrict x, const affine *forward, ptrdiff_t length, float *restrict y)
 {
-    for (ptrdiff_t i = 0; i < length; i++)
-        y[i] = (x[i] - mean) * scale * weight + bias;
+    const affine f = *forward;
+    if (f.relu)
+        for (ptrdiff_t i = 0; i < length; i++) {
+            const float z = AFFINE(x[i], &f);
+            y[i] = z <= 0.0f ? 0.0f : z; /* NaN stays, -0.0 becomes +0.0 */
+        }
+    else
+        for (ptrdiff_t i = 0; i < length; i++)
+            y[i] = AFFINE(x[i], &f);
 }
 
-/* dx = ((dy - c1) - (x - mean) * c2) * scale */
-TARGET static void TIER(spread)(const float *restrict dy, const float *restrict x, float mean, float c1, float c2,
-                                float scale, ptrdiff_t length, float *restrict dx)
+/* dx = ((g - c1) - (x - mean) * c2) * (invstd * weight) */
+TARGET static void TIER(spread)(const float *restrict dy, const float *restrict x, const affine *forward, float c1,
+                                float c2, ptrdiff_t length, float *restrict dx)
 {
-    for (ptrdiff_t i = 0; i < length; i++)
-        dx[i] = ((dy[i] - c1) - (x[i] - mean) * c2) * scale;
+    const affine f = *forward;
+    const float scale = f.invstd * f.weight;
+    if (f.relu)
+        for (ptrdiff_t i = 0; i < length; i++) {
+            const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
+            dx[i] = (((AFFINE(x[i], &f) > 0.0f ? grad : 0.0f) - c1) - (x[i] - f.mean) * c2) * scale;
+        }
+    else
+        for (ptrdiff_t i = 0; i < length; i++)
+            dx[i] = ((dy[i] - c1) - (x[i] - f.mean) * c2) * scale;
 }
 
 static const plane_kernels TIER(kernels) = {TIER(sum), TIER(sum_squares), TIER(sum_products), TIER(normalise),
                                             TIER(spread)};
+#undef AFFINE
 #undef WIDE
 #undef PARTS
 #undef TIER

@@ -1,4 +1,4 @@
-"""relu and gelu."""
+"""relu, add_relu and gelu."""
 
 from __future__ import annotations
 
@@ -10,26 +10,44 @@ from minilp.autograd.arrays import FLOATS, Array, TensorLike
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
 from minilp.autograd.gaussian import normal_cdf_pdf
-from minilp.kernels import norm
+from minilp.kernels import elementwise
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
 
 
 class ReLU(Function):
-    """max(x, 0); the derivative at 0 is 0. Keeps one byte an element, the sign, and not the result."""
+    """max(x, 0); the derivative at 0 is 0. Keeps a bit an element and not the result."""
 
     @staticmethod
     def forward(ctx: Context, x: Any) -> Array:
         x = np.asarray(x)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(x > 0)
-        return norm.relu(x) if x.dtype in FLOATS else np.maximum(x, 0)
+        if x.dtype not in FLOATS:
+            return np.maximum(x, 0)
+        y, positive = elementwise.relu(x)
+        ctx.save_for_backward(positive)
+        return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         (positive,) = ctx.saved
-        return (np.multiply(grad, positive),)
+        return (elementwise.relu_backward(grad, positive),)
+
+
+class AddReLU(Function):
+    """max(a + b, 0) of one shape; both operands get one and the same gradient."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        y, positive = elementwise.add_relu(a, b)
+        ctx.save_for_backward(positive)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
+        (positive,) = ctx.saved
+        dx = elementwise.relu_backward(grad, positive)
+        return dx, dx
 
 
 class GELU(Function):
@@ -81,6 +99,27 @@ def _tanh_gelu(x: Array) -> tuple[Array, Array]:
 def relu(x: TensorLike) -> Tensor:
     """Return max(x, 0), in x's memory order; the gradient at 0 is 0."""
     return ReLU.apply(x)
+
+
+def add_relu(a: TensorLike, b: TensorLike) -> Tensor:
+    """max(a + b, 0) in one pass: how a residual block ends.
+
+    Parameters
+    ----------
+    a, b : Tensor
+        One shape and one float dtype; there is no broadcasting.
+
+    Returns
+    -------
+    Tensor
+        Same shape: the bits of ``relu(a + b)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the dtypes or the shapes differ.
+    """
+    return AddReLU.apply(a, b)
 
 
 def gelu(x: TensorLike, approximate: str = "none") -> Tensor:

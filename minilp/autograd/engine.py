@@ -15,6 +15,7 @@ import numpy as np
 
 from minilp.autograd.arrays import Array, unbroadcast
 from minilp.autograd.grad_mode import no_grad
+from minilp.kernels import elementwise as kernels
 from minilp.watch import watchers
 
 if TYPE_CHECKING:
@@ -96,13 +97,8 @@ class _Gradient:
 
     def add(self, other: Array, other_owned: bool) -> None:
         """Add one more consumer's gradient, in place only where nobody else can see the buffer."""
-        if self.owned:
-            np.add(self.array, other, out=self.array)
-        elif other_owned:
-            np.add(self.array, other, out=other)
-            self.array = other
-        else:
-            self.array = np.asarray(np.add(self.array, other))  # asarray: NumPy makes scalars of 0-d results
+        mine = self.array
+        self.array = kernels.add(mine, other, out=mine if self.owned else other if other_owned else None)
         self.owned = True
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minilp.autograd import activations
 from minilp.autograd.arrays import Array, TensorLike
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
@@ -27,32 +28,35 @@ def _along(channel: Array, ndim: int) -> Array:
 
 
 class BatchNormTraining(Function):
-    """Normalise by the batch's own mean and biased variance, and update the running statistics."""
+    """Normalise by the batch's own mean and biased variance, and update the running statistics.
+
+    With the ReLU behind it nothing more is kept than without: backward finds the sign of the result again from x.
+    """
 
     counts_as = "norm_training"
 
     @staticmethod
     def forward(
         ctx: Context, x: Array, weight: Array | None, bias: Array | None,
-        running_mean: Array | None, running_var: Array | None, momentum: float, eps: float,
+        running_mean: Array | None, running_var: Array | None, momentum: float, eps: float, relu: bool,
     ) -> Array:  # fmt: skip
         count = x.size // x.shape[1] if x.size else 0
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than 1 value a channel, x has shape {x.shape}")
-        y, mean, var = kernels.batch_norm(_as_4d(x), weight, bias, eps)
+        y, mean, var, invstd = kernels.batch_norm(_as_4d(x), weight, bias, eps, relu)
         if running_mean is not None:
             running_mean += (momentum * (mean - running_mean)).astype(running_mean.dtype)
         if running_var is not None:  # the running variance is the unbiased one, as in torch
             unbiased = var * (count / (count - 1))
             running_var += (momentum * (unbiased - running_var)).astype(running_var.dtype)
-        ctx.save_for_backward(x, mean, (1 / np.sqrt(var + var.dtype.type(eps))).astype(x.dtype), weight)
+        ctx.save_for_backward(x, mean, invstd, weight, bias, relu)
         return y.reshape(x.shape)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
-        x, mean, invstd, weight = ctx.saved
-        dx, dweight, dbias = kernels.batch_norm_backward(_as_4d(grad), _as_4d(x), mean, invstd, weight)
-        return dx.reshape(x.shape), dweight, dbias, None, None, None, None
+        x, *rest = ctx.saved
+        dx, dweight, dbias = kernels.batch_norm_backward(_as_4d(grad), _as_4d(x), *rest)
+        return dx.reshape(x.shape), dweight, dbias, *(None,) * 5
 
 
 class BatchNormEval(Function):
@@ -126,8 +130,9 @@ class LayerNorm(Function):
 def batch_norm(
     x: TensorLike, running_mean: Any, running_var: Any, weight: TensorLike | None = None,
     bias: TensorLike | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    relu: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Batch normalisation over axis 1, as torch.nn.functional.batch_norm.
+    """Batch normalisation over axis 1, as torch.nn.functional.batch_norm, and a ReLU behind it if asked.
 
     Parameters
     ----------
@@ -142,6 +147,8 @@ def batch_norm(
         Use the batch's statistics. Evaluation without running statistics uses them too, as in torch.
     momentum, eps : float
         Share of the new statistics; what is added to the variance.
+    relu : bool
+        Return relu(batch_norm(x)), the same bits as the two one after the other.
 
     Returns
     -------
@@ -163,9 +170,10 @@ def batch_norm(
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     if not training and running_mean is not None:
-        return BatchNormEval.apply(x, weight, bias, running_mean, running_var, eps)
+        y = BatchNormEval.apply(x, weight, bias, running_mean, running_var, eps)
+        return activations.relu(y) if relu else y
     kept = (running_mean, running_var) if training else (None, None)
-    return BatchNormTraining.apply(x, weight, bias, *kept, momentum, eps)
+    return BatchNormTraining.apply(x, weight, bias, *kept, momentum, eps, relu)
 
 
 def layer_norm(

@@ -141,6 +141,11 @@ class _Reader:
             self.sources[node] = set().union(*(self._source(edge) for edge in node.edges if edge is not None))
             if issubclass(node.function, MOVES) or self._is_bias(node):
                 continue
+            if issubclass(node.function, activations.AddReLU):  # two layers computed in one pass
+                elements = math.prod(self.shapes[node])
+                for kind in ("add", "relu"):
+                    self.layers.append(LayerShape(name=self._name(node, kind), kind=kind, elements=elements))
+                continue
             fields = self._fields(node)
             if fields["kind"] == "avg_pool" and fields["kernel"] == (1, 1):
                 continue
@@ -155,6 +160,8 @@ class _Reader:
     def _name(self, node: Context, kind: str) -> str:
         owner, leaf = self.calls.owner(node)
         first = leaf and not any(name == owner for name, _ in self.ordinals)
+        if leaf and kind == "relu" and not first:  # the one behind a BatchNorm2d(relu=True) counts as its parent's
+            owner = owner.rpartition(".")[0]
         self.ordinals[owner, kind] += 1
         return owner if first else f"{owner}.{kind}{self.ordinals[owner, kind]}".lstrip(".")
 

@@ -58,7 +58,7 @@ def pointer(a: Array, kind: str = "float") -> Any:
     """The address of a C-contiguous array for cffi, which checks nothing itself."""
     if not a.flags.c_contiguous:
         raise ValueError(f"a C kernel needs a C-contiguous array, got strides {a.strides} for shape {a.shape}")
-    return ffi.cast(f"{kind} *", a.ctypes.data)
+    return ffi.from_buffer(f"{kind} *", a)
 
 
 def _sizes(batch: int, channels: int, size: Pair, outputs: int, kernel: Pair, stride: Pair, padding: Pair,

@@ -61,6 +61,11 @@ def from_chwn(a: Array) -> Array:
     return a.transpose(3, 0, 1, 2)
 
 
+def stored(x: Array) -> Array:
+    """A view of ``x`` in the order in which activations are stored: (C, H, W, N) with 4 axes, else ``x`` itself."""
+    return x.transpose(1, 2, 3, 0) if x.ndim == 4 else x
+
+
 def is_chwn(x: Array) -> bool:
     """Whether a logical (N, C, H, W) array is stored in (C, H, W, N) order without gaps."""
     return x.ndim == 4 and bool(x.transpose(1, 2, 3, 0).flags.c_contiguous)

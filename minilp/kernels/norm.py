@@ -1,17 +1,15 @@
-"""What surrounds the contractions: batch norm, ReLU, addition and max pooling, by the C core or its NumPy twin.
+"""What surrounds the contractions: batch norm, alone or with the ReLU behind it, and max pooling, in C or NumPy.
 
 Both give the same bits. float64 goes to the twin, which is what gradient checks use.
 """
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
 from minilp.kernels import reference_norm as twin
 from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import check_floats, in_c, pointer
-from minilp.kernels.layout import Array, Pair, check_pair, empty, empty_like_stored, from_chwn, output_size, to_chwn
+from minilp.kernels.layout import Array, Pair, check_pair, empty, from_chwn, output_size, to_chwn
 
 
 def _check_activation(name: str, a: Array) -> None:
@@ -29,7 +27,8 @@ def _per_channel(name: str, value: Array | None, x: Array, default: float) -> Ar
     return np.ascontiguousarray(value)
 
 
-def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False
+               ) -> tuple[Array, Array, Array, Array]:
     """Batch normalisation in training: every channel by its own mean and biased variance over batch and plane.
 
     Parameters
@@ -40,12 +39,14 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
         (C,), same dtype; None is 1 and 0.
     eps : float
         Added to the variance, at least 0.
+    relu : bool
+        Follow it with max(y, 0); every zero comes out as +0.0 and NaN stays NaN.
 
     Returns
     -------
-    (y, mean, var)
-        y like ``x`` in CHWN storage; mean and biased variance (C,), summed in float64 and rounded to the dtype of
-        ``x``. What :func:`batch_norm_backward` wants as ``invstd`` is ``1 / sqrt(var + eps)``.
+    (y, mean, var, invstd)
+        y like ``x`` in CHWN storage; mean, biased variance and ``1 / sqrt(var + eps)``, each (C,), computed in float64
+        and rounded once to the dtype of ``x``.
 
     Raises
     ------
@@ -63,16 +64,17 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
     w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
     a = to_chwn(x)
     if not in_c("batch_norm", x):
-        y, mean, var = twin.batch_norm(a, w, b, float(eps))
-        return from_chwn(y), mean, var
-    y, mean, var = empty(a.shape, np.float32), np.empty(len(a), np.float32), np.empty(len(a), np.float32)
-    check(lib().mlp_f32_batch_norm(pointer(a), len(a), a[0].size, pointer(w), pointer(b), float(eps), pointer(y),
-                                   pointer(mean), pointer(var)), "batch_norm")
-    return from_chwn(y), mean, var
+        y, mean, var, invstd = twin.batch_norm(a, w, b, float(eps), relu)
+        return from_chwn(y), mean, var, invstd
+    y = empty(a.shape, np.float32)
+    mean, var, invstd = np.empty((3, len(a)), np.float32)
+    check(lib().mlp_f32_batch_norm(pointer(a), len(a), a[0].size, pointer(w), pointer(b), float(eps), relu, pointer(y),
+                                   pointer(mean), pointer(var), pointer(invstd)), "batch_norm")
+    return from_chwn(y), mean, var, invstd
 
 
-def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array | None
-                        ) -> tuple[Array, Array, Array]:
+def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array | None,
+                        bias: Array | None = None, relu: bool = False) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm`.
 
     Parameters
@@ -80,9 +82,11 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     dy, x : np.ndarray
         Logical (N, C, H, W), one float dtype, any strides: the output's gradient and the input of forward.
     mean, invstd : np.ndarray
-        (C,), same dtype: the batch's mean and ``1 / sqrt(var + eps)``.
-    weight : np.ndarray or None
-        (C,), same dtype; None is 1.
+        (C,), same dtype: what forward returned.
+    weight, bias : np.ndarray or None
+        (C,), same dtype; None is 1 and 0. The shift matters with ``relu`` only.
+    relu : bool
+        Forward ended in a ReLU. Where its output was not above zero, computed again from ``x``, ``dy`` counts as 0.
 
     Returns
     -------
@@ -101,103 +105,16 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     if x.size == 0:
         raise ValueError(f"x has no element (shape {x.shape})")
     m, s = _per_channel("mean", mean, x, 0.0), _per_channel("invstd", invstd, x, 1.0)
-    w = _per_channel("weight", weight, x, 1.0)
+    w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
     grad, a = to_chwn(dy), to_chwn(x)
     if not in_c("batch_norm_backward", x):
-        dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w)
+        dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w, b, relu)
         return from_chwn(dx), dweight, dbias
     dx, dweight, dbias = empty(a.shape, np.float32), np.empty(len(a), np.float32), np.empty(len(a), np.float32)
     check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), len(a), a[0].size, pointer(m), pointer(s),
-                                            pointer(w), pointer(dx), pointer(dweight), pointer(dbias)),
-          "batch_norm_backward")
+                                            pointer(w), pointer(b), relu, pointer(dx), pointer(dweight),
+                                            pointer(dbias)), "batch_norm_backward")
     return from_chwn(dx), dweight, dbias
-
-
-def _stored_alike(*arrays: Array) -> list[Array]:
-    """The arrays as C-contiguous views in storage order, if all are stored without gaps in one order; else nothing."""
-    views = [a.transpose(1, 2, 3, 0) if a.ndim == 4 else a for a in arrays]
-    return views if all(v.flags.c_contiguous for v in views) else []
-
-
-def _elementwise(name: str, kernel: Callable[..., Array], *arrays: Array) -> Array:
-    """One elementwise C kernel over flat memory; its twin for float64, for NumPy, and for strided arrays."""
-    flat = _stored_alike(*arrays)
-    if not in_c(name, arrays[0], can=bool(flat)):
-        return kernel(*arrays)
-    out = empty_like_stored(arrays[0])
-    where = _stored_alike(out)[0]
-    check(getattr(lib(), f"mlp_f32_{name}")(*map(pointer, flat), out.size, pointer(where)), name)
-    return out
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0) element by element; every zero comes out as +0.0 and NaN stays NaN.
-
-    Parameters
-    ----------
-    x : np.ndarray
-        float32 or float64, any shape and strides.
-
-    Returns
-    -------
-    np.ndarray
-        Like ``x``; in CHWN storage if 4-D, else in its memory order.
-
-    Raises
-    ------
-    TypeError
-        If ``x`` is not float.
-    """
-    check_floats(x=x)
-    return _elementwise("relu", twin.relu, x)
-
-
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Gradient of :func:`relu`: ``dy`` where the output ``y`` is above zero, else +0.0.
-
-    Parameters
-    ----------
-    dy, y : np.ndarray
-        One shape and float dtype, any strides.
-
-    Returns
-    -------
-    np.ndarray
-        Like ``y``, stored as :func:`relu` stores.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If dtypes or shapes differ.
-    """
-    check_floats(y=y, dy=dy)
-    if dy.shape != y.shape:
-        raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
-    return _elementwise("relu_backward", twin.relu_backward, dy, y)
-
-
-def add(a: Array, b: Array) -> Array:
-    """a + b of one shape (no broadcasting): the residual connection.
-
-    Parameters
-    ----------
-    a, b : np.ndarray
-        One shape and float dtype, any strides.
-
-    Returns
-    -------
-    np.ndarray
-        In CHWN storage if 4-D, else in the memory order of ``a``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If dtypes or shapes differ.
-    """
-    check_floats(a=a, b=b)
-    if a.shape != b.shape:
-        raise ValueError(f"b must have the shape of a, {a.shape}, got {b.shape}")
-    return _elementwise("add", twin.add, a, b)
 
 
 def _check_window(kernel: Pair, stride: Pair, padding: Pair) -> tuple[Pair, Pair, Pair]:

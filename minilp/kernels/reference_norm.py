@@ -1,4 +1,4 @@
-"""NumPy twins of the kernels around the contractions: batch norm, ReLU, addition, max pooling.
+"""NumPy twins of the kernels around the contractions: batch norm, alone or with the ReLU behind it, max pooling.
 
 Each states its operations in a fixed order, and the C core performs the same ones: both give the same bits, in every
 instruction set and for any thread count. All arrays are in storage order (C, H, W, N) unless said otherwise.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minilp.kernels.layout import Array, Pair, empty_like_stored, output_size
+from minilp.kernels.layout import Array, Pair, output_size
 
 LANES, ROWS = 16, 64
 """A plane is summed in blocks of 64 rows of 16 neighbours."""
@@ -56,11 +56,33 @@ def _channel_blocks(x: Array) -> list[slice]:
     return [slice(c, c + step) for c in range(0, x.shape[0], step)]
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+def _mask(where: Array, like: Array) -> Array:
+    """All bits set where true, as integers as wide as ``like``'s elements. Bitwise choices are several times faster
+    than np.where and np.copyto(where=), and move NaN and -0.0 untouched."""
+    return np.negative(where.astype(f"i{like.dtype.itemsize}"))
+
+
+def _bits(a: Array) -> Array:
+    """The same memory as integers."""
+    return a.view(f"i{a.dtype.itemsize}")
+
+
+def _affine(x: Array, mean: Array, invstd: Array, weight: Array, bias: Array) -> Array:
+    """(x - mean) * invstd * weight + bias, from left to right, one rounding an operation; (C,) each."""
+    column = (slice(None), None, None, None)
+    y = np.subtract(x, mean[column])
+    y *= invstd[column]
+    y *= weight[column]
+    y += bias[column]
+    return y
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> tuple[Array, Array, Array, Array]:
     """Normalise each channel by its own mean and (biased) variance: mean first, then the squared distances from it.
 
     The statistics are float64; the mean and ``1 / sqrt(var + eps)`` are rounded once to the dtype of ``x``, in which
-    ``y = (x - mean) * invstd * weight + bias`` is computed from left to right.
+    ``y = (x - mean) * invstd * weight + bias`` is computed from left to right. With ``relu``, what is not above zero
+    becomes +0.0 (but NaN stays).
 
     Parameters
     ----------
@@ -70,42 +92,47 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
         (C,), dtype of ``x``.
     eps : float
         Added to the variance.
+    relu : bool
+        With the ReLU behind it.
 
     Returns
     -------
-    (y, mean, var)
-        y like ``x``; mean and variance (C,), rounded from float64 to the dtype of ``x``.
+    (y, mean, var, invstd)
+        y like ``x``; the others (C,), rounded from float64 to the dtype of ``x``.
     """
     c, length = x.shape[0], x[0].size
-    y, mean, var = np.empty_like(x), np.empty(c), np.empty(c)
+    mean, var = np.empty(c), np.empty(c)
     for part in _channel_blocks(x):
         plane = x[part].reshape(-1, length)
         mean[part] = ordered_sum(plane.astype(np.float64)) / length
         apart = plane.astype(np.float64) - mean[part, None]
         var[part] = ordered_sum(apart * apart) / length
     invstd = (1.0 / np.sqrt(var + eps)).astype(x.dtype)
-    column = (slice(None), None, None, None)
-    np.subtract(x, mean.astype(x.dtype)[column], out=y)
-    y *= invstd[column]
-    y *= weight[column]
-    y += bias[column]
-    return y, mean.astype(x.dtype), var.astype(x.dtype)
+    y = _affine(x, mean.astype(x.dtype), invstd, weight, bias)
+    if relu:
+        np.maximum(y, 0, out=y)
+        y += 0.0  # maximum() may keep the sign of -0.0 or not; adding +0.0 settles it
+    return y, mean.astype(x.dtype), var.astype(x.dtype), invstd
 
 
-def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array, bias: Array, relu: bool
+                        ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm` in training.
 
     With s1 = sum dy and s2 = sum dy (x - mean), both float64 in the written order, and L the plane's length:
     dbias = s1, dweight = s2 invstd, dx = ((dy - c1) - (x - mean) c2) (invstd weight) in the dtype of ``x``, where
     c1 = s1 / L and c2 = s2 invstd invstd / L are rounded to it once. (Differentiating the forward formula; our own
-    arrangement of the standard result.)
+    arrangement of the standard result.) With ``relu``, dy is +0.0 first where forward's y, computed again, is not above
+    zero.
 
     Parameters
     ----------
     dy, x : np.ndarray
         (C, H, W, N), same dtype.
-    mean, invstd, weight : np.ndarray
+    mean, invstd, weight, bias : np.ndarray
         (C,), same dtype.
+    relu : bool
+        Forward ended in a ReLU.
 
     Returns
     -------
@@ -114,6 +141,8 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     """
     c, length = x.shape[0], x[0].size
     dx, s1, s2 = np.empty_like(x), np.empty(c), np.empty(c)
+    if relu:
+        dy = (_bits(dy) & _mask(_affine(x, mean, invstd, weight, bias) > 0, dy)).view(dy.dtype)
     wide_mean, wide_invstd = mean.astype(np.float64), invstd.astype(np.float64)
     for part in _channel_blocks(x):
         plane, grad = x[part].reshape(-1, length).astype(np.float64), dy[part].reshape(-1, length).astype(np.float64)
@@ -128,41 +157,10 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     return dx, s2.astype(x.dtype), s1.astype(x.dtype)
 
 
-def _mask(where: Array, like: Array) -> Array:
-    """All bits set where true, as integers as wide as ``like``'s elements. Bitwise choices are several times faster
-    than np.where and np.copyto(where=), and move NaN and -0.0 untouched."""
-    return np.negative(where.astype(f"i{like.dtype.itemsize}"))
-
-
-def _bits(a: Array) -> Array:
-    """The same memory as integers."""
-    return a.view(f"i{a.dtype.itemsize}")
-
-
 def _replace(target: Array, where: Array, value: Array) -> None:
     """``target[where] = value[where]``, bit by bit."""
     old = _bits(target)
     old ^= (old ^ _bits(value)) & _mask(where, target)
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0) with +0.0 for every zero; NaN stays NaN. Any shape; 4-D comes out in CHWN storage."""
-    y = empty_like_stored(x)
-    np.maximum(x, 0, out=y)
-    y += 0.0  # maximum() may keep the sign of -0.0 or not; adding +0.0 settles it
-    return y
-
-
-def relu_backward(dy: Array, y: Array) -> Array:
-    """dy where the output ``y`` of :func:`relu` is above zero, else +0.0. Any shape; stored like ``relu``'s result."""
-    dx = empty_like_stored(y)
-    np.bitwise_and(_bits(dy), _mask(y > 0, y), out=_bits(dx))
-    return dx
-
-
-def add(a: Array, b: Array) -> Array:
-    """a + b of one shape. 4-D comes out in CHWN storage, everything else in the memory order of ``a``."""
-    return np.add(a, b, out=empty_like_stored(a))
 
 
 def _span(size: int, out: int, tap: int, stride: int, padding: int) -> tuple[slice, slice]:

@@ -24,16 +24,16 @@ class SmallCNN(nn.Module):
     def __init__(self, num_classes: int = 10, in_channels: int = 3, width: int = 16) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = nn.BatchNorm2d(width, relu=True)
         self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(2 * width)
+        self.bn2 = nn.BatchNorm2d(2 * width, relu=True)
         self.conv3 = nn.Conv2d(2 * width, 4 * width, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.bn3 = nn.BatchNorm2d(4 * width, relu=True)
         self.fc = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (N, in_channels, H, W), H and W at least 4, to logits (N, num_classes)."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
-        x = F.relu(self.bn3(self.conv3(x)))
+        x = F.max_pool2d(self.bn1(self.conv1(x)), 2)
+        x = F.max_pool2d(self.bn2(self.conv2(x)), 2)
+        x = self.bn3(self.conv3(x))
         return self.fc(F.flatten(F.adaptive_avg_pool2d(x, 1), 1))

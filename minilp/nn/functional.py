@@ -1,7 +1,7 @@
 """Layers as functions, under PyTorch's names. Tensors in and out; the layers of ``minilp.nn`` are thin around these.
 
-What needs no adapting is the engine's own operation: relu, gelu, tanh, sigmoid, the poolings, batch_norm, layer_norm
-and cross_entropy.
+What needs no adapting is the engine's own operation: relu, add_relu, gelu, tanh, sigmoid, the poolings, batch_norm,
+layer_norm and cross_entropy.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from minilp.autograd import Tensor, ops
 from minilp.autograd.conv import pair
 from minilp.autograd.ops import (
     adaptive_avg_pool2d,
+    add_relu,
     avg_pool2d,
     batch_norm,
     cross_entropy,
@@ -222,6 +223,6 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
     return ops.embedding(index, weight, padding_idx)
 
 
-__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "conv2d", "conv_padding", "cross_entropy", "dropout",
-           "embedding", "flatten", "gelu", "layer_norm", "linear", "log_softmax", "max_pool2d", "mse_loss", "nll_loss",
-           "one_hot", "pad", "pair", "relu", "sigmoid", "softmax", "tanh"]
+__all__ = ["adaptive_avg_pool2d", "add_relu", "avg_pool2d", "batch_norm", "conv2d", "conv_padding", "cross_entropy",
+           "dropout", "embedding", "flatten", "gelu", "layer_norm", "linear", "log_softmax", "max_pool2d",
+           "mse_loss", "nll_loss", "one_hot", "pad", "pair", "relu", "sigmoid", "softmax", "tanh"]

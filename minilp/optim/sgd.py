@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minilp.autograd import Tensor
+from minilp.kernels import elementwise
 from minilp.optim.optimizer import Optimizer
 
 
@@ -59,31 +60,12 @@ class SGD(Optimizer):
     def update(self, p: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any],
                weight_decay: float) -> None:
         """One step of one parameter, see :meth:`Optimizer.update`. State: ``momentum_buffer``."""
-        work, look_ahead = self.scratch(p), self.scratch(p, 1)
-        momentum, dampening = group["momentum"], group["dampening"]
-        if weight_decay:
-            np.multiply(p, weight_decay, out=work)
-            work += grad
-            grad = work
-        if momentum:
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                buffer = state["momentum_buffer"] = grad.copy()
-            else:
-                buffer *= momentum
-                if dampening:
-                    np.multiply(grad, 1 - dampening, out=look_ahead)
-                    buffer += look_ahead
-                else:
-                    buffer += grad
-            if group["nesterov"]:
-                np.multiply(buffer, momentum, out=look_ahead)
-                look_ahead += grad
-                grad = look_ahead
-            else:
-                grad = buffer
-        np.multiply(grad, group["lr"], out=work)
-        p -= work
+        buffer, first = state.get("momentum_buffer"), False
+        if buffer is None and group["momentum"]:
+            buffer = state["momentum_buffer"] = np.empty_like(p)
+            first = True
+        elementwise.sgd(p, grad, buffer if group["momentum"] else None, weight_decay=weight_decay, first=first,
+                        **{name: group[name] for name in ("lr", "momentum", "dampening", "nesterov")})
 
     def cost(self, param: Any, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
         """A multiplication and an addition each for the step, weight decay, momentum and Nesterov's look ahead."""

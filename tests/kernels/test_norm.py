@@ -1,11 +1,11 @@
-"""Batch norm, ReLU, addition and max pooling: C equals NumPy bit for bit, NumPy agrees with float64 and torch."""
+"""Batch norm, alone and with the ReLU behind it; max pooling: C equals NumPy bit for bit, NumPy agrees with torch."""
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minilp import set_num_threads, use_backend
-from minilp.kernels import calls, norm, threads
+from minilp.kernels import calls, elementwise, norm, threads
 from minilp.kernels.layout import from_chwn, is_chwn, to_chwn
 from minilp.kernels.reference_norm import ordered_sum
 
@@ -30,12 +30,10 @@ def all_kernels(shape, seed=0):
     x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
     x = from_chwn(to_chwn(x * 3 + 1))
     weight, bias = rng.standard_normal((2, c)).astype(np.float32)
-    y, mean, var = norm.batch_norm(x, weight, bias, 1e-5)
-    invstd = (1 / np.sqrt(var + np.float32(1e-5))).astype(np.float32)
-    y[y > 1] = -0.0
-    positive = norm.relu(y)
-    out = [y, mean, var, *norm.batch_norm_backward(dy, x, mean, invstd, weight), *norm.batch_norm(x, None, None, 0.1),
-           positive, norm.relu_backward(from_chwn(to_chwn(dy)), positive), norm.add(x, y)]
+    y, mean, var, invstd = norm.batch_norm(x, weight, bias, 1e-5)
+    out = [y, mean, var, invstd, *norm.batch_norm_backward(dy, x, mean, invstd, weight),
+           *norm.batch_norm(x, None, None, 0.1), *norm.batch_norm(x, weight, bias, 1e-5, relu=True),
+           *norm.batch_norm_backward(dy, x, mean, invstd, weight, bias, relu=True)]
     for kernel, stride, padding in WINDOWS:
         if all(s + 2 * p >= k for s, p, k in zip((h, w), padding, kernel, strict=True)):
             tied = np.round(x)
@@ -68,26 +66,38 @@ def test_every_tier_and_thread_count_equals_numpy(isa, shape):
                 min_size=1, max_size=40))
 def test_special_values_equal_numpy(needs_c, values):
     x = np.array(values, np.float32)
-    image = x.reshape(1, 1, 1, -1)
+    image, zero = x.reshape(1, 1, 1, -1), np.zeros(1, np.float32)
 
     def run():
         with np.errstate(all="ignore"):
             best, index = norm.max_pool2d(image, (1, 2), (1, 1), (0, 1))
-            return [norm.relu(x), norm.relu_backward(x, x), norm.add(x, x[::-1].copy()), best, index,
+            return [best, index,
                     norm.max_pool2d_backward(best, index, image.shape[2:], (1, 2), (1, 1), (0, 1)),
-                    *norm.batch_norm(image, None, None, 1e-5)]
+                    *norm.batch_norm(image, None, None, 1e-5, relu=True),
+                    *norm.batch_norm_backward(image[..., ::-1], image, zero, zero + 1, None, None, relu=True)]
     with use_backend("numpy"):
         twin = run()
     for i, (a, b) in enumerate(zip(run(), twin, strict=True)):
         assert same_bits(a, b), i
 
 
-def test_relu_rules():
-    got = norm.relu(np.array([-1.0, -0.0, 0.0, 2.0, np.nan], np.float32))
-    np.testing.assert_array_equal(got, np.array([0, 0, 0, 2, np.nan], np.float32))
-    assert not np.signbit(got[:4]).any()
-    grad = norm.relu_backward(np.array([np.inf, 5.0, -3.0], np.float32), np.array([0.0, 1.0, 2.0], np.float32))
-    assert grad.tolist() == [0.0, 5.0, -3.0]
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_fused_relu_is_the_two_one_after_the_other(needs_c, backend, dtype):
+    """Bit for bit, forward and backward; half of the outputs are zero, so the mask matters."""
+    rng = np.random.default_rng(7)
+    x, dy = rng.standard_normal((2, 9, 3, 5, 7)).astype(dtype)
+    weight, bias = rng.standard_normal((2, 3)).astype(dtype)
+    with use_backend(backend):
+        y, mean, _, invstd = norm.batch_norm(x, weight, bias, 1e-5)
+        apart, positive = elementwise.relu(y)
+        fused = norm.batch_norm(x, weight, bias, 1e-5, relu=True)[0]
+        wanted = norm.batch_norm_backward(elementwise.relu_backward(dy, positive), x, mean, invstd, weight)
+        got = norm.batch_norm_backward(dy, x, mean, invstd, weight, bias, relu=True)
+    assert 0.2 < (y > 0).mean() < 0.8
+    assert np.array_equal(fused, apart) and not np.signbit(fused).any()
+    for a, b in zip(got, wanted, strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_ordered_sum_is_the_written_order():
@@ -114,7 +124,7 @@ def test_batch_norm_against_float64(needs_c, backend):
     rng = np.random.default_rng(2)
     x = (rng.standard_normal((65, 3, 5, 7)) * 0.01 + np.array([0, 10, -100])[:, None, None]).astype(np.float32)
     with use_backend(backend):
-        _, mean, var = norm.batch_norm(x, None, None, 1e-5)
+        _, mean, var, _ = norm.batch_norm(x, None, None, 1e-5)
     np.testing.assert_allclose(mean, x.astype(float).mean((0, 2, 3)), rtol=6e-8)
     np.testing.assert_allclose(var, x.astype(float).var((0, 2, 3)), rtol=6e-8)
 
@@ -127,8 +137,7 @@ def test_torch_agrees(torch, dtype):
     t = [torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
     ty = torch.nn.functional.batch_norm(t[0], None, None, t[1], t[2], True, 0.1, 1e-5)
     ty.backward(torch.tensor(dy))
-    y, mean, var = norm.batch_norm(x, weight, bias, 1e-5)
-    invstd = (1 / np.sqrt(var + dtype(1e-5))).astype(dtype)
+    y, mean, _, invstd = norm.batch_norm(x, weight, bias, 1e-5)
     got = (y, *norm.batch_norm_backward(dy, x, mean, invstd, weight))
     for a, b in zip(got, (ty.detach(), *[v.grad for v in t]), strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=2e-5 if dtype == np.float32 else 1e-12)
@@ -144,33 +153,17 @@ def test_torch_agrees(torch, dtype):
 
 
 def test_any_strides_and_memory_order(needs_c):
-    """Strided inputs give what their copies give; non-4-D results keep the memory order of the input."""
+    """Strided inputs give what their copies give."""
     rng = np.random.default_rng(4)
     x, y = rng.standard_normal((2, 8, 4, 6, 10)).astype(np.float32)
     views = x[::2, ::-1, :, ::3], y[1::2, :, :, ::-3]
     copies = [np.ascontiguousarray(v) for v in views]
     weight = np.ones(8, np.float32)[::2]
-    for run in (lambda a, b: norm.add(a, b), lambda a, b: norm.relu(a), norm.relu_backward,
-                lambda a, b: norm.batch_norm(a, weight, None, 1e-5)[0],
+    for run in (lambda a, b: norm.batch_norm(a, weight, None, 1e-5)[0],
                 lambda a, b: norm.batch_norm_backward(a, b, weight, weight, weight)[0],
                 lambda a, b: norm.max_pool2d(a, (2, 2), (2, 2))[0]):
         got = run(*views)
         assert is_chwn(got) and same_bits(got, run(*copies))
-    flat = rng.standard_normal((5, 7)).astype(np.float32)
-    for stored in (flat, np.asfortranarray(flat), flat[:, ::2]):
-        assert norm.relu(stored).strides == np.empty_like(stored).strides == norm.add(stored, stored).strides
-        assert np.array_equal(norm.add(stored, stored), 2 * stored)
-    assert norm.relu(np.array(-2.0, np.float32)).shape == ()
-    assert norm.relu(np.zeros((0, 3), np.float32)).shape == (0, 3)
-
-
-def test_large_arrays_are_shared_between_threads(needs_c):
-    """Long enough for several threads, cut where no vector ends."""
-    x = np.random.default_rng(5).standard_normal(100_003).astype(np.float32)
-    got = [norm.relu(x), norm.add(x, x), norm.relu_backward(x, x)]
-    with use_backend("numpy"):
-        twin = [norm.relu(x), norm.add(x, x), norm.relu_backward(x, x)]
-    assert all(same_bits(a, b) for a, b in zip(got, twin, strict=True))
 
 
 X = np.zeros((2, 3, 4, 4), np.float32)
@@ -183,9 +176,7 @@ X = np.zeros((2, 3, 4, 4), np.float32)
     (lambda: norm.batch_norm(X, None, np.ones(3), 1e-5), TypeError, "bias is float64, but x is float32"),
     (lambda: norm.batch_norm(X, None, None, -1.0), ValueError, "eps must be at least 0"),
     (lambda: norm.batch_norm_backward(X[:1], X, X[0, :, 0, 0], X[0, :, 0, 0], None), ValueError, "shape of x"),
-    (lambda: norm.relu(np.zeros(3, np.int8)), TypeError, "got an array of int8"),
-    (lambda: norm.relu_backward(X[:1], X), ValueError, "dy must have the shape of y"),
-    (lambda: norm.add(X, X[:1]), ValueError, "b must have the shape of a"),
+    (lambda: norm.batch_norm(X.astype(np.int8), None, None, 1e-5), TypeError, "got an array of int8"),
     (lambda: norm.max_pool2d(X, (2, 2), (2, 2), (2, 0)), ValueError, "padding must be at most half of the kernel"),
     (lambda: norm.max_pool2d(X, (5, 5), (1, 1)), ValueError, "does not fit"),
     (lambda: norm.max_pool2d_backward(X, X, (8, 8), (2, 2), (2, 2)), ValueError, "index must be uint8"),

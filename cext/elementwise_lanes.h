@@ -1,0 +1,97 @@
+/* The loops of elementwise.c, once for each instruction set. No include guard, on purpose. The includer defines
+ * TIER(name), TARGET, BYTES, the width of a vector register, and SIGNS(v): bit i says whether v[i] > 0. */
+#define LANES (BYTES / 4)
+typedef float TIER(floats) __attribute__((vector_size(BYTES)));
+typedef int32_t TIER(ints) __attribute__((vector_size(BYTES)));
+
+/* max(a + b, 0), or of a alone, and the signs of what comes out. NaN stays, -0.0 becomes +0.0. */
+TARGET static void TIER(relu)(const task *t, int64_t start, int64_t end)
+{
+    const float *a = t->a, *b = t->b;
+    int64_t at = start;
+    for (; at + 16 <= end; at += 16) {
+        unsigned signs = 0;
+        _Pragma("GCC unroll 4") for (int i = 0; i < 16; i += LANES) {
+            TIER(floats) v, other;
+            __builtin_memcpy(&v, a + at + i, BYTES);
+            if (b) {
+                __builtin_memcpy(&other, b + at + i, BYTES);
+                v += other;
+            }
+            v = (TIER(floats))((TIER(ints))v & ~(v <= 0.0f));
+            signs |= (unsigned)SIGNS(v) << i;
+            __builtin_memcpy(t->out + at + i, &v, BYTES);
+        }
+        t->positive[at / 8] = (uint8_t)signs;
+        t->positive[at / 8 + 1] = (uint8_t)(signs >> 8);
+    }
+    for (; at < end; at++) {
+        const float v = b ? a[at] + b[at] : a[at];
+        t->out[at] = v <= 0.0f ? 0.0f : v;
+        t->positive[at / 8] = (uint8_t)((at % 8 ? t->positive[at / 8] : 0) | (v > 0.0f) << at % 8);
+    }
+}
+
+TARGET static void TIER(relu_backward)(const task *t, int64_t start, int64_t end)
+{
+    TIER(ints) bit[16 / LANES];
+    for (int i = 0; i < 16; i++)
+        bit[i / LANES][i % LANES] = 1 << i;
+    int64_t at = start;
+    for (; at + 16 <= end; at += 16) {
+        const int signs = t->positive[at / 8] | t->positive[at / 8 + 1] << 8;
+        _Pragma("GCC unroll 4") for (int i = 0; i < 16; i += LANES) {
+            TIER(ints) v;
+            __builtin_memcpy(&v, t->a + at + i, BYTES);
+            v &= (bit[i / LANES] & signs) != 0;
+            __builtin_memcpy(t->out + at + i, &v, BYTES);
+        }
+    }
+    for (; at < end; at++) {
+        const float grad = t->a[at];
+        t->out[at] = t->positive[at / 8] >> at % 8 & 1 ? grad : 0.0f;
+    }
+}
+
+TARGET static void TIER(add)(const task *t, int64_t start, int64_t end)
+{
+    const float *a = t->a, *b = t->b;
+    float *out = t->out;
+    _Pragma("GCC ivdep") /* out may be a or b: an element meets only itself */
+    for (int64_t i = start; i < end; i++)
+        out[i] = a[i] + b[i];
+}
+
+/* g = grad + wd * p;  buffer = momentum * buffer + undamped * g;  p -= lr * (nesterov ? g + momentum * buffer : buffer) */
+MLP_INLINE void TIER(sgd_run)(const task *t, const int has_buffer, const int nesterov, int64_t start, int64_t end)
+{
+    const float *restrict grad = t->a;
+    float *restrict p = t->out, *restrict buffer = t->buffer;
+    const float lr = t->lr, momentum = t->momentum, undamped = t->undamped, decay = t->weight_decay;
+    for (int64_t i = start; i < end; i++) {
+        float g = decay != 0.0f ? p[i] * decay + grad[i] : grad[i];
+        if (has_buffer) {
+            const float kept = t->first ? g : buffer[i] * momentum + g * undamped;
+            buffer[i] = kept;
+            g = nesterov ? kept * momentum + g : kept;
+        }
+        p[i] -= g * lr;
+    }
+}
+
+TARGET static void TIER(sgd)(const task *t, int64_t start, int64_t end)
+{
+    if (!t->buffer)
+        TIER(sgd_run)(t, 0, 0, start, end);
+    else if (t->nesterov)
+        TIER(sgd_run)(t, 1, 1, start, end);
+    else
+        TIER(sgd_run)(t, 1, 0, start, end);
+}
+
+static const flat_kernels TIER(kernels) = {TIER(relu), TIER(relu_backward), TIER(add), TIER(sgd)};
+#undef LANES
+#undef SIGNS
+#undef TIER
+#undef TARGET
+#undef BYTES
