@@ -187,10 +187,13 @@ class PRC(Transform):
     def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
         """Zero the gradient outside the threshold; what was there is gamma's gradient."""
         outside, signs, order, largest = saved
-        shape = tuple(grad.shape[axis] for axis in order)
-        where = tuple(np.array(np.unravel_index(outside, shape))[np.argsort(order)])
-        total = float(np.sum(grad[where].astype(np.float64) * signs))
-        grad[where] = 0
+        turned = grad.transpose(order)
+        if turned.flags.c_contiguous:  # stored as x was: the positions are those in its memory
+            flat, where = turned.reshape(-1), outside
+        else:
+            flat, where = turned, np.unravel_index(outside, turned.shape)
+        total = float(np.sum(flat[where].astype(np.float64) * signs))
+        flat[where] = 0
         return grad, {"gamma": largest * total}
 
     def cost(self) -> dict[str, int]:

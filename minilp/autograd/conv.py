@@ -10,6 +10,7 @@ from minilp.autograd.arrays import Array, TensorLike
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
 from minilp.kernels import float32
+from minilp.kernels.layout import from_chwn, to_chwn
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
@@ -46,6 +47,8 @@ class Conv2d(Function):
             raise ValueError(f"conv2d: bias has shape {bias.shape}, expected {weight.shape[:1]}, one value a channel")
         dtype = np.result_type(x, weight) if bias is None else np.result_type(x, weight, bias)
         x, weight = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+        if x.ndim == 4:
+            x = from_chwn(to_chwn(x))  # once, and not in backward again
         y = float32.conv2d(x, weight, stride, padding, dilation, groups)
         if bias is not None:
             np.add(y, bias[:, None, None], out=y)  # y is ours: the kernel has just made it

@@ -16,6 +16,7 @@ import numpy as np
 from minilp.autograd.arrays import Array, unbroadcast
 from minilp.autograd.grad_mode import no_grad
 from minilp.kernels import elementwise as kernels
+from minilp.kernels.conversions import converted
 from minilp.watch import watchers
 
 if TYPE_CHECKING:
@@ -182,7 +183,10 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
             raise TypeError(f"{name}.backward returned a {type(raw).__name__} for argument {i}, expected an ndarray")
         shape, dtype = expected
         try:
-            array = unbroadcast(np.asarray(raw), shape).astype(dtype, copy=False)
+            array = unbroadcast(np.asarray(raw), shape)
+            if array.dtype != dtype:
+                converted(f"to {dtype}", array)
+                array = array.astype(dtype)
         except ValueError as error:
             raise ValueError(f"{name}.backward, argument {i}: {error}") from None
         others = visible + [r for j, r in enumerate(returned) if j != i and isinstance(r, np.ndarray)]

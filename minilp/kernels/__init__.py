@@ -12,6 +12,7 @@ from minilp.kernels.backend import (
     use_isa,
     use_kernels,
 )
+from minilp.kernels.conversions import conversions
 
-__all__ = ["Backend", "KernelError", "available_tiers", "backend", "calls", "kernel_family", "set_num_threads",
-           "threads", "use_backend", "use_isa", "use_kernels"]
+__all__ = ["Backend", "KernelError", "available_tiers", "backend", "calls", "conversions", "kernel_family",
+           "set_num_threads", "threads", "use_backend", "use_isa", "use_kernels"]

@@ -9,7 +9,7 @@ import numpy as np
 from minilp.kernels import reference_elementwise as twin
 from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import check_floats, in_c, pointer
-from minilp.kernels.layout import Array, empty_like_stored, stored
+from minilp.kernels.layout import Array, empty_like_stored, from_chwn, stored, to_chwn
 
 
 def _all_flat(*arrays: Array) -> bool:
@@ -99,6 +99,8 @@ def relu_backward(dy: Array, positive: Array) -> Array:
     if positive.dtype != np.uint8 or positive.shape != (-(-dy.size // 8),):
         raise ValueError(f"positive must be uint8 of shape ({-(-dy.size // 8)},), a bit for each element of dy "
                          f"{dy.shape}; got {positive.dtype} {positive.shape}")
+    if dy.ndim == 4:
+        dy = from_chwn(to_chwn(dy))
     if not in_c("relu_backward", dy, can=_all_flat(dy)):
         return twin.relu_backward(dy, positive)
     dx = empty_like_stored(dy)

@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from minilp.kernels.conversions import converted
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Pair = tuple[int, int]
 
 LINE = 64
 """Bytes of a cache line."""
-copies = 0
-"""How often :func:`to_chwn` had to copy since the import: a counter for tests and for the hunt after hidden copies."""
 
 
 def to_chwn(x: Array) -> Array:
     """The activation as a C-contiguous array in storage order, without a copy where it is stored so already.
+
+    A copy counts in :func:`minilp.kernels.conversions`.
 
     Parameters
     ----------
@@ -38,13 +40,12 @@ def to_chwn(x: Array) -> Array:
     ValueError
         If ``x`` is not 4-D.
     """
-    global copies
     if x.ndim != 4:
         raise ValueError(f"x must have 4 axes (N, C, H, W), got shape {x.shape}")
     a = x.transpose(1, 2, 3, 0)
     if a.flags.c_contiguous:
         return a
-    copies += 1
+    converted("to (C, H, W, N)", x)
     return np.ascontiguousarray(a)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels.backend import ffi
+from minilp.kernels.conversions import converted
 
 
 def storage_order(x: np.ndarray) -> tuple[int, ...]:
@@ -27,7 +28,11 @@ def flat_storage(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
         axis permutation that leads to it.
     """
     order = storage_order(x)
-    return np.ascontiguousarray(x.transpose(order)).reshape(-1), order
+    turned = x.transpose(order)
+    if not turned.flags.c_contiguous:
+        converted("gaps closed", x)
+        turned = np.ascontiguousarray(turned)
+    return turned.reshape(-1), order
 
 
 def from_storage(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:

@@ -262,8 +262,9 @@ class _Training:
         images_per_s, seconds = _speed(rows, len(self.train_set))
         result = Result(self.run.path, self.config, tuple(rows), self.session.model.eval(), rows[-1]["test_acc"],
                         images_per_s, seconds, stored.get("energy_pj_per_image"), stored.get("energy_pj"))
+        peak = stored["peak_bytes"]
         for line in (f"test accuracy {result.test_acc:.2%}; {images_per_s:.0f} images/s in the training loop "
-                     f"(evaluation excluded); {seconds:.1f} s",
+                     f"(evaluation excluded); {seconds:.1f} s" + (f"; peak memory {peak / 1e6:.0f} MB" if peak else ""),
                      describe(stored), f"run directory: {self.run.path}",
                      f"again: {self.config.command()}",
                      f"check: minilp eval {self.run.path}"):
