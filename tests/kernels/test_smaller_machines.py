@@ -22,7 +22,7 @@ import hashlib
 import numpy as np
 import minilp
 from minilp.formats import LNS, MLS, MX, Fixed, Minifloat, PoT, Spec
-from minilp.kernels import calls, float32, layout, norm
+from minilp.kernels import calls, elementwise, float32, layout, norm
 from minilp.multiply import multiply
 minilp.set_num_threads(2)
 rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ with calls() as seen:
                      else fmt.encode(o)) for i, o in enumerate((a, b)))
             results += [a.decode(), b.decode(), multiply(a, b, spec)]
         say(str(fmt), *results)
-    say("norm", *norm.batch_norm(x, None, None, 1e-5), norm.relu(x), norm.add(x, x),
+    say("norm", *norm.batch_norm(x, None, None, 1e-5, relu=True), *elementwise.add_relu(x, x),
         *norm.max_pool2d(x, (2, 2), (2, 2)))
     exact = np.round(x * 4), np.round(w * 4)  # small integers: the float kernels may fuse, and then no bit differs
     say("float32", float32.conv2d(*exact, (1, 1), (1, 1)))
@@ -59,7 +59,8 @@ ffi, lib = core.ffi, core.lib
 n = 1003
 x, y = ffi.new("float[]", [i - 500.5 for i in range(n)]), ffi.new("float[]", n)
 lib.mlp_set_threads(2)
-assert lib.mlp_f32_relu(x, n, y) == 0 and list(y) == [max(i - 500.5, 0) for i in range(n)]
+bits = ffi.new("uint8_t[]", 126)
+assert lib.mlp_f32_relu(x, n, y, bits) == 0 and list(y) == [max(i - 500.5, 0) for i in range(n)]
 sizes = ffi.new("mlp_f32_geometry *", [5, 2, 4, 4, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1])
 image, weight, out = ffi.new("float[]", [1] * 160), ffi.new("float[]", [1] * 54), ffi.new("float[]", 240)
 assert lib.mlp_f32_conv2d(sizes, image, weight, out) == 0

@@ -180,11 +180,30 @@ def test_a_whole_step_equals_torch_in_float32(torch, shortcut):
     """The same to float32 accuracy.
 
     Of the 750,000 activations one may lie so near to zero that rounding decides on which side of ReLU's kink it falls;
-    then all gradients below it differ by parts in a thousand between any two float32 programs. So the gradients of the
-    median of three steps are held to float32 accuracy, and all of them to the kink's.
+    then gradients differ by up to parts in ten between any two float32 programs on a batch of 4; about one step in four
+    has one. So what depends on gradients is held to float32 accuracy in the median of five steps, the rest in all.
     """
-    found = [step_differences(torch, shortcut, seed, "float32") for seed in range(3)]
+    found = [step_differences(torch, shortcut, seed, "float32") for seed in range(5)]
     for key, limit in {"logits": 1e-5, "loss": 1e-5, "grads": 2e-5, "state": 1e-5, "eval": 1e-4}.items():
         differences = sorted(f[key] for f in found)
-        assert differences[1] < limit, (key, differences)
-        assert differences[2] < 2e-2, (key, differences)
+        assert differences[2] < limit, (key, differences)
+        assert differences[4] < limit or key not in ("logits", "loss"), (key, differences)
+
+
+@pytest.mark.parametrize("shortcut", ["B", "A"])
+def test_the_fused_relus_change_no_bit_of_a_step(monkeypatch, shortcut):
+    """The same network with every ReLU apart: equal gradients."""
+    def gradients():
+        minilp.manual_seed(3)
+        model = models.build("resnet", depth=8, width=8, shortcut=shortcut)
+        x = np.random.default_rng(3).normal(size=(4, 3, 16, 16)).astype(np.float32)
+        F.cross_entropy(model(Tensor(x)), np.arange(4)).backward()
+        return {name: p.grad for name, p in model.named_parameters()}
+
+    fused, batch_norm = gradients(), F.batch_norm
+    monkeypatch.setattr(F, "batch_norm", lambda *a: F.relu(batch_norm(*a[:-1])) if a[-1] else batch_norm(*a))
+    monkeypatch.setattr(F, "add_relu", lambda a, b: F.relu(a + b))
+    apart = gradients()
+    assert len(fused) == len(apart) > 20
+    for name, grad in fused.items():
+        assert np.array_equal(grad, apart[name]), name
