@@ -11,38 +11,40 @@
 #define SUMS 12 /* latency times units: at least 8 for a fused multiply-add */
 #define KEEP(x) __asm__ volatile("" : "+v"(x))
 
-/* One function: SUMS vectors of `type`, `step` done to each in every round. */
-#define LOOP(name, target, type, zero, step)                                                                           \
+/* One function: the same step for a dozen vectors of `type` in every round. Named, not an array: an array would live in
+ * memory, and the loop would measure loads and stores. */
+#define EACH(DO) DO(s0) DO(s1) DO(s2) DO(s3) DO(s4) DO(s5) DO(s6) DO(s7) DO(s8) DO(s9) DO(s10) DO(s11)
+#define LOOP(name, target, type, zero, STEP)                                                                           \
     target static void name(int64_t rounds)                                                                            \
     {                                                                                                                  \
-        type sum[SUMS], a = zero, b = zero;                                                                            \
+        type a = zero, b = zero;                                                                                       \
         KEEP(a);                                                                                                       \
         KEEP(b);                                                                                                       \
-        for (int i = 0; i < SUMS; i++)                                                                                 \
-            sum[i] = zero;                                                                                             \
+        type s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;         \
         for (int64_t r = 0; r < rounds; r++) {                                                                         \
-            _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++)                                                    \
-            {                                                                                                          \
-                step;                                                                                                  \
-                KEEP(sum[i]);                                                                                          \
-            }                                                                                                          \
+            EACH(STEP)                                                                                                 \
         }                                                                                                              \
     }
+#define FLOAT_256(s) s = _mm256_fmadd_ps(a, b, s); KEEP(s);
+#define FLOAT_512(s) s = _mm512_fmadd_ps(a, b, s); KEEP(s);
+#define ADD_256(s) s = _mm256_add_epi16(s, a); KEEP(s);
+#define ADD_512(s) s = _mm512_add_epi16(s, a); KEEP(s);
+#define DOT_256(s) { __m256i pairs = _mm256_maddubs_epi16(a, b); KEEP(pairs); s = _mm256_add_epi16(s, pairs); KEEP(s); }
+#define DOT_512(s) { __m512i pairs = _mm512_maddubs_epi16(a, b); KEEP(pairs); s = _mm512_add_epi16(s, pairs); KEEP(s); }
+#define DOT_VNNI(s) s = _mm512_dpbusd_epi32(s, a, b); KEEP(s);
 
 #ifdef MLP_HAVE_AVX2
-LOOP(float_avx2, MLP_TARGET_AVX2, __m256, _mm256_setzero_ps(), sum[i] = _mm256_fmadd_ps(a, b, sum[i]))
-LOOP(add_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(), sum[i] = _mm256_add_epi16(sum[i], a))
-LOOP(dot_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(),
-     __m256i pairs = _mm256_maddubs_epi16(a, b); KEEP(pairs); sum[i] = _mm256_add_epi16(sum[i], pairs))
+LOOP(float_avx2, MLP_TARGET_AVX2, __m256, _mm256_setzero_ps(), FLOAT_256)
+LOOP(add_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(), ADD_256)
+LOOP(dot_avx2, MLP_TARGET_AVX2, __m256i, _mm256_setzero_si256(), DOT_256)
 #endif
 #ifdef MLP_HAVE_AVX512
-LOOP(float_avx512, MLP_TARGET_AVX512, __m512, _mm512_setzero_ps(), sum[i] = _mm512_fmadd_ps(a, b, sum[i]))
-LOOP(add_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(), sum[i] = _mm512_add_epi16(sum[i], a))
-LOOP(dot_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(),
-     __m512i pairs = _mm512_maddubs_epi16(a, b); KEEP(pairs); sum[i] = _mm512_add_epi16(sum[i], pairs))
+LOOP(float_avx512, MLP_TARGET_AVX512, __m512, _mm512_setzero_ps(), FLOAT_512)
+LOOP(add_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(), ADD_512)
+LOOP(dot_avx512, MLP_TARGET_AVX512, __m512i, _mm512_setzero_si512(), DOT_512)
 #endif
 #ifdef MLP_HAVE_VNNI
-LOOP(dot_vnni, MLP_TARGET_VNNI, __m512i, _mm512_setzero_si512(), sum[i] = _mm512_dpbusd_epi32(sum[i], a, b))
+LOOP(dot_vnni, MLP_TARGET_VNNI, __m512i, _mm512_setzero_si512(), DOT_VNNI)
 #endif
 
 #ifdef MLP_HAVE_AMX

@@ -34,6 +34,12 @@ def test_interleaved_takes_turns_and_measures():
     assert "".join(seen) == "abababab" and len(short) == len(long) == 3 and min(long) >= 0.01
 
 
+def test_one_thread_is_timed_by_what_it_computes():
+    clock, name = stats.clock_for(1)
+    ((idle,),) = stats.interleaved([lambda: time.sleep(0.05)], 1, clock)
+    assert name == "processor" and idle < 0.04 and stats.clock_for(2) == (time.perf_counter, "wall")
+
+
 def test_a_case_is_a_recipe_with_settings_of_its_own():
     found = case.Case.parse("potq:pot.bits=4,act.before=none")
     assert found == case.Case("potq", ("pot.bits=4", "act.before=none")) and str(found).startswith("potq:pot.bits=4,")

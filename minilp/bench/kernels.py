@@ -19,7 +19,7 @@ from minilp import kernels as backend
 from minilp.bench import picture
 from minilp.bench.peak import peaks
 from minilp.bench.process import alone, check_families, check_tiers
-from minilp.bench.stats import at_least, interleaved
+from minilp.bench.stats import at_least, clock_for, interleaved
 from minilp.formats import QTensor, Spec
 from minilp.kernels.layout import from_chwn, to_chwn
 
@@ -81,9 +81,10 @@ def bench_kernels(*, formats: Sequence[str] = FORMATS, kinds: Sequence[str] = KI
     -------
     list of dict
         A row per shape, kind, format, tier and family: format, kind, shape, isa, kernels, ran (names of the kernels
-        that ran), batch_size, threads, rounds, macs, ms_min, ms_median, gmac_per_s (of the fastest round), peak (which
-        one: see :func:`minilp.bench.peak.peaks`), peak_gmac_per_s (of so many threads), of_peak, sgemm_gmac_per_s (the
-        same product by NumPy on unfolded matrices, unfolding not counted) and of_sgemm. Peaks are None without C.
+        that ran), batch_size, threads, clock (:func:`minilp.bench.stats.clock_for`), rounds, macs, ms_min, ms_median,
+        gmac_per_s (of the fastest round), peak (which one: see :func:`minilp.bench.peak.peaks`), peak_gmac_per_s (of so
+        many threads), of_peak, sgemm_gmac_per_s (the same product by NumPy on unfolded matrices, unfolding not counted)
+        and of_sgemm. Peaks are None without C.
 
     Raises
     ------
@@ -110,6 +111,7 @@ def measure(*, formats: Sequence[str], kinds: Sequence[str], shapes: Sequence[st
             kernels: Sequence[str], batch_size: int, rounds: int, threads: int) -> list[dict[str, Any]]:
     """What :func:`bench_kernels` does, in this process; NumPy's threads are left as they are."""
     minilp.set_num_threads(threads)
+    clock, clock_name = clock_for(threads)
     rows: list[dict[str, Any]] = []
     limits = {isa: peaks(isa) for isa in isas}
     for (label, shape), kind in itertools.product(((name, SHAPES[name]) for name in shapes), kinds):
@@ -125,14 +127,15 @@ def measure(*, formats: Sequence[str], kinds: Sequence[str], shapes: Sequence[st
             ran_names.append(sorted(ran))
             tops.append(limits[isa])
             work.append(run)
-        sgemm, *seconds = interleaved(work, rounds)
+        sgemm, *seconds = interleaved(work, rounds, clock)
         macs = shape.macs(batch_size)
         for cell, names, top, times in zip(cells, ran_names, tops, seconds, strict=True):
             speed, peak = macs / min(times) / 1e9, which_peak(cell["format"], names)
             limit = top[peak] * threads if peak in top else None
-            rows.append({**cell, "ran": names, "batch_size": batch_size, "threads": threads, "rounds": rounds,
-                         "macs": macs, "ms_min": min(times) * 1e3, "ms_median": float(np.median(times)) * 1e3,
-                         "gmac_per_s": speed, "peak": peak if limit else None, "peak_gmac_per_s": limit,
+            rows.append({**cell, "ran": names, "batch_size": batch_size, "threads": threads, "clock": clock_name,
+                         "rounds": rounds, "macs": macs, "ms_min": min(times) * 1e3,
+                         "ms_median": float(np.median(times)) * 1e3, "gmac_per_s": speed,
+                         "peak": peak if limit else None, "peak_gmac_per_s": limit,
                          "of_peak": speed / limit if limit else None,
                          "sgemm_gmac_per_s": macs / min(sgemm) / 1e9, "of_sgemm": min(sgemm) / min(times)})
     return rows

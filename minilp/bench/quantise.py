@@ -15,7 +15,7 @@ import minilp
 from minilp import report
 from minilp.bench import picture
 from minilp.bench.process import alone, check_tiers
-from minilp.bench.stats import at_least, interleaved
+from minilp.bench.stats import at_least, clock_for, interleaved
 from minilp.formats.rounding import Stream
 
 FORMATS = ("pot", "pot:bits=4", "mls", "lns", "fixed:bits=8", "minifloat")
@@ -42,7 +42,8 @@ def bench_quantise(*, formats: Sequence[str] = FORMATS, isas: Sequence[str] = ("
     -------
     list of dict
         A row per format, tier and what: format, what (``encode nearest``, ``encode stochastic``, ``decode``), isa,
-        threads, elements, rounds, ms_min, ms_median, gb_per_s (float32 bytes read or written, of the fastest round),
+        threads, clock (:func:`minilp.bench.stats.clock_for`), elements, rounds, ms_min,
+        ms_median, gb_per_s (float32 bytes read or written, of the fastest round),
         copy_gb_per_s (the same tensor copied by NumPy, counted once) and of_copy, their ratio.
 
     Raises
@@ -66,6 +67,7 @@ def measure(*, formats: Sequence[str], isas: Sequence[str], batch_size: int, rou
     x, target = tensor.transpose(3, 0, 1, 2), np.empty_like(tensor)
     work: list[Callable[[], object]] = [lambda: np.copyto(target, tensor)]
     rows: list[dict[str, Any]] = []
+    clock, clock_name = clock_for(threads)
 
     def add(name: str, what: str, isa: str, run: Callable[[], object]) -> None:
         def forced() -> None:
@@ -74,8 +76,8 @@ def measure(*, formats: Sequence[str], isas: Sequence[str], batch_size: int, rou
 
         with contextlib.nullcontext() if isa == "auto" else minilp.use_isa(isa):
             here = minilp.backend().isa
-        rows.append({"format": name, "what": what, "isa": here, "threads": threads, "elements": x.size,
-                     "rounds": rounds})
+        rows.append({"format": name, "what": what, "isa": here, "threads": threads, "clock": clock_name,
+                     "elements": x.size, "rounds": rounds})
         work.append(forced)
 
     for name in formats:
@@ -88,7 +90,7 @@ def measure(*, formats: Sequence[str], isas: Sequence[str], batch_size: int, rou
             add(name, "encode nearest", isa, functools.partial(encode, x))
             add(name, "encode stochastic", isa, functools.partial(encode, x, stream=stream))
             add(name, "decode", isa, coded.decode)
-    copy, *seconds = interleaved(work, rounds)
+    copy, *seconds = interleaved(work, rounds, clock)
     for row, times in zip(rows, seconds, strict=True):
         row.update(ms_min=min(times) * 1e3, ms_median=float(np.median(times)) * 1e3,
                    gb_per_s=x.nbytes / min(times) / 1e9, copy_gb_per_s=x.nbytes / min(copy) / 1e9,

@@ -83,6 +83,19 @@ def interleaved(work: Sequence[Callable[[], object]], rounds: int,
     return seconds
 
 
+def clock_for(threads: int) -> tuple[Callable[[], float], str]:
+    """The clock for work in so many threads, and its name.
+
+    One thread is timed by its own processor time (``"processor"``), which leaves out what other programs take; several
+    by the time that passes (``"wall"``).
+
+    Parameters
+    ----------
+    threads : int
+    """
+    return (time.thread_time, "processor") if threads == 1 else (time.perf_counter, "wall")
+
+
 def at_least(least: int, **values: int) -> None:
     """Check numbers that count something.
 
