@@ -4,9 +4,10 @@
  * adds pairs (pmaddwd), four bytes where it has a dot product of four (vpdpbusd). For the weight gradient a word holds
  * neighbouring images. Tiles are cut as in f32_conv.h.
  *
- * Operands come in one plane or in two: a number is digit[0] + 129 * digit[1]. Both digits of a power of two up to 2^14
- * are bytes, since 2^7 = 129 - 1. The products of digits i and j belong to the sum number i + j, so two planes by two
- * give three sums, whose weights are 1, 129 and 129^2.
+ * Operands come in one plane or in two: a number is digit[0] + 130 * digit[1]. Both digits of a power of two up to 2^14
+ * are bytes, since 2^7 = 130 - 2, and so is their difference, of which the weight gradient makes one product out of two.
+ * Elsewhere the products of digits i and j belong to the sum number i + j, so two planes by two give three sums, whose
+ * weights are 1, 130 and 130^2.
  *
  * These kernels multiply. They give exact integers fast on a CPU, and claim nothing about multiplier-free hardware. */
 #ifndef MINILP_DOT8_H
@@ -17,7 +18,7 @@
  * this many of them stay below 2^31. All three together stay below 2^46: a double holds their weighted sum exactly. */
 enum { MLP_DOT8_TERMS = 131072 };
 enum { MLP_DOT8_VISIT = 65536 };      /* the same where one side is a byte of up to 255 */
-enum { MLP_DOT8_LANES = 32, MLP_DOT8_BASE = 129, MLP_DOT8_PLANES = 2, MLP_DOT8_SUMS = 3 };
+enum { MLP_DOT8_LANES = 32, MLP_DOT8_BASE = 130, MLP_DOT8_PLANES = 2, MLP_DOT8_SUMS = 3 };
 
 /* Where one pixel of up to `outputs` channels goes; floats take (double)sum * (row[m] * lane[i]), rounded to float. */
 typedef struct {
@@ -45,14 +46,14 @@ typedef void mlp_dot8_dot_fn(const void *dy, ptrdiff_t dy_plane, ptrdiff_t dy_ro
 /* The sum of `count` numbers, less than 2^24 and a multiple of the pitch. */
 typedef int64_t mlp_dot8_total_fn(const void *numbers, ptrdiff_t count);
 
-/* dot8_pack.c. Codes to digits: `count` pixels, `step` codes apart, of 32 images each, of which `lanes` exist. Pixel p
- * goes to to[p * to_step + image]: digit[|code|] with the sign of the code, or the code itself if `digit` is NULL; xor
- * `flip`. Absent images are 0 ^ flip.
+/* dot8_pack.c. Codes to digits: `count` pixels, `step` codes apart, of `width` images each (a multiple of 32), of which
+ * the first `lanes` exist; no others are read. Pixel p goes to to[p * to_step + image]: digit[|code|] with the sign of the
+ * code, or the code itself if `digit` is NULL; xor `flip`. Absent images are 0 ^ flip.
  * Digits to words: `rows` holds the digits of 2 (for 16-bit numbers) or 4 channels, `row` apart, 32 a pixel; pixel p
  * goes to to[p * to_step + image].
  * Digits to the 16-bit numbers of `dot`: pixel p goes to to[p * to_step + image]. */
 typedef void mlp_dot8_digits_fn(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
-                                const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step);
+                                const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
 typedef void mlp_dot8_words_fn(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 typedef void mlp_dot8_widen_fn(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 
@@ -75,9 +76,11 @@ typedef struct {
 const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void);
 
 void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                              int flip, int8_t *to, ptrdiff_t to_step);
+                              int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                          int flip, int8_t *to, ptrdiff_t to_step);
+                          int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
+void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
+                            int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
 void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);

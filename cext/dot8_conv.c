@@ -149,7 +149,7 @@ static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, 
             int8_t *row_of_digits = digits + c % tier->word * length;
             if (c < s->in_channels)
                 tier->digits(in + c * picture, p->skip_x * s->batch, count, lanes, digit, tier->flip, row_of_digits,
-                             MLP_DOT8_LANES);
+                             MLP_DOT8_LANES, MLP_DOT8_LANES);
             else
                 memset(row_of_digits, tier->flip, (size_t)length);
             if (c % tier->word == tier->word - 1)

@@ -11,10 +11,10 @@
 #endif
 
 void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                              int flip, int8_t *restrict to, ptrdiff_t to_step)
+                              int flip, int8_t *restrict to, ptrdiff_t to_step, ptrdiff_t width)
 {
     for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step)
-        for (ptrdiff_t i = 0; i < MLP_DOT8_LANES; i++)
+        for (ptrdiff_t i = 0; i < width; i++)
             to[i] = (int8_t)((i < lanes ? mlp_dot8_digit(from[i], digit) : 0) ^ flip);
 }
 
@@ -35,22 +35,26 @@ void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *res
 #ifdef MLP_HAVE_AVX2
 MLP_TARGET_AVX2 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
                                           const int8_t *digit, int flip, int8_t *restrict to,
-                                          ptrdiff_t to_step)
+                                          ptrdiff_t to_step, ptrdiff_t width)
 {
     const __m256i flips = _mm256_set1_epi8((char)flip), zero = _mm256_setzero_si256();
     const __m256i table = digit ? _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)digit)) : zero;
     const __m256i negative = _mm256_sub_epi8(zero, table);
-    int8_t part[MLP_DOT8_LANES] = {0};
-    for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step) {
-        const int8_t *source = from;
-        if (lanes < MLP_DOT8_LANES)
-            memcpy(part, from, (size_t)lanes), source = part;
-        __m256i v = _mm256_loadu_si256((const __m256i *)source);
-        if (digit) /* a byte with the top bit set looks up 0, so each code is found in exactly one of the two tables */
-            v = _mm256_or_si256(_mm256_shuffle_epi8(table, v),
-                                _mm256_shuffle_epi8(negative, _mm256_sub_epi8(zero, v)));
-        _mm256_storeu_si256((__m256i *)to, _mm256_xor_si256(v, flips));
-    }
+    for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step)
+        for (ptrdiff_t i = 0; i < width; i += MLP_DOT8_LANES) {
+            int8_t part[MLP_DOT8_LANES] = {0};
+            const int8_t *source = from + i;
+            if (lanes - i < MLP_DOT8_LANES) {
+                if (lanes > i)
+                    memcpy(part, source, (size_t)(lanes - i));
+                source = part;
+            }
+            __m256i v = _mm256_loadu_si256((const __m256i *)source);
+            if (digit) /* a byte with the top bit set looks up 0: each code is found in exactly one of the two tables */
+                v = _mm256_or_si256(_mm256_shuffle_epi8(table, v),
+                                    _mm256_shuffle_epi8(negative, _mm256_sub_epi8(zero, v)));
+            _mm256_storeu_si256((__m256i *)(to + i), _mm256_xor_si256(v, flips));
+        }
 }
 
 MLP_TARGET_AVX2 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to,
@@ -96,6 +100,29 @@ MLP_TARGET_AVX2 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, 
         for (int i = 0; i < MLP_DOT8_LANES; i += 16)
             _mm256_storeu_si256((__m256i *)(to + i),
                                 _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(digits + i))));
+}
+#endif
+
+#ifdef MLP_HAVE_AVX512
+MLP_TARGET_AVX512 void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
+                                              const int8_t *digit, int flip, int8_t *restrict to, ptrdiff_t to_step,
+                                              ptrdiff_t width)
+{
+    const __m512i flips = _mm512_set1_epi8((char)flip), zero = _mm512_setzero_si512();
+    const __m512i table = digit ? _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)digit)) : zero;
+    for (ptrdiff_t i = 0; i < width; i += 64) {
+        const ptrdiff_t some = lanes - i;
+        const __mmask64 there = some <= 0 ? 0 : some >= 64 ? ~0ULL : (1ULL << some) - 1;
+        const __mmask64 room = width - i >= 64 ? ~0ULL : (1ULL << (width - i)) - 1;
+        for (ptrdiff_t p = 0; p < count; p++) {
+            __m512i v = _mm512_maskz_loadu_epi8(there, from + p * step + i);
+            if (digit) { /* a magnitude looks its digit up, and its sign turns it */
+                const __m512i found = _mm512_shuffle_epi8(table, _mm512_abs_epi8(v));
+                v = _mm512_mask_sub_epi8(found, _mm512_movepi8_mask(v), zero, found);
+            }
+            _mm512_mask_storeu_epi8(to + p * to_step + i, room, _mm512_xor_si512(v, flips));
+        }
+    }
 }
 #endif
 

@@ -150,14 +150,14 @@ const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void)
         mlp_dot8_pairs_portable, mlp_dot8_widen_portable};
 #ifdef TILE_TIER /* the weight gradient's sum runs over images, which would have to be transposed: dot products */
     static const mlp_dot8_tiles amx = {
-        4, 1, 16, 0, 128, {{16, 16}, {16, 16}}, GATHERS(amx), 4, 6, DOTS(vnni), mlp_dot8_digits_avx2,
+        4, 1, 16, 0, 128, {{16, 16}, {16, 16}}, GATHERS(amx), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
         mlp_dot8_quads_avx2, NULL};
     if (mlp_tier() >= MLP_AMX)
         return &amx;
 #endif
 #if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI)
     static const mlp_dot8_tiles vnni = {
-        4, 1, 1, 128, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx2,
+        4, 1, 1, 128, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
         mlp_dot8_quads_avx2, NULL};
     if (mlp_tier() >= MLP_VNNI)
         return &vnni;

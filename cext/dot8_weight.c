@@ -2,6 +2,12 @@
  *
  *     for each output pixel, for each image: sum[output][channel][tap] += dy[output][pixel] * x[channel][pixel + tap];
  *
+ * Two digits by two take three products, not four (Karatsuba's identity; B is MLP_DOT8_BASE):
+ *
+ *     (l + B h) (l' + B h') = (1 + B) l l' + (B + B^2) h h' - B (l - h) (l' - h')
+ *
+ * Each of them is a product of bytes, and needs one plane of each side: a tile holds one plane at a time.
+ *
  * A visit of the inner loop sums in int32 over vectors of neighbouring images, visits are added up in int64: nothing can
  * overflow, and no order matters. Where x is stored 128 too large, 128 times the sum of dy is taken off at the end. */
 #include <stdatomic.h>
@@ -10,18 +16,24 @@
 
 enum { CHANNELS = 64 };               /* of x and of dy in one part of the output */
 enum { CHUNKS = 8 };                  /* of one part, if there is only one: enough for every thread */
+enum { PRODUCTS = 3, PLANES = 3 };    /* the planes: both digits, and the low one less the high one */
 enum { TILE_BYTES = 1100 << 10 };     /* both tiles of a band: within a core's second-level cache */
 enum { VISIT_BYTES = 8 << 10 };       /* one channel's gradient in one visit of the inner loop: first-level cache */
 
+typedef struct { int64_t weight; int e, d; } product; /* of one plane of dy and one of x */
+
 typedef struct {
     const mlp_dot8 *call;
+    int8_t digits_a[PLANES][16], digits_b[PLANES][16];
+    product products[PRODUCTS];
+    int many;
     const mlp_f32_geometry *q;
     const mlp_dot8_tiles *tier;
     ptrdiff_t cg, og, oh, ow, taps;                          /* channels of one group */
     ptrdiff_t c_parts, o_parts, chunks, items, tap_blocks;
     ptrdiff_t pitch, band, bands, visit, visit_columns;      /* images of a tile; rows of a band, size of a visit */
     ptrdiff_t skip_y, skip_x, step_y, step_x; /* from tile row to tile row in x; from output to output in the tile */
-    ptrdiff_t tile_columns, x_plane, dy_plane, x_room, dy_room;    /* numbers of a channel, and of a plane of digits */
+    ptrdiff_t tile_columns, x_plane, dy_plane, x_room, dy_room;    /* numbers of a channel, and of a tile */
     const int32_t *offset;
 } plan;
 
@@ -35,7 +47,33 @@ static task find_task(const plan *s, ptrdiff_t number)
                   chunk * s->items / s->chunks, (chunk + 1) * s->items / s->chunks};
 }
 
-static int64_t power(int places) { return places == 0 ? 1 : places == 1 ? MLP_DOT8_BASE : MLP_DOT8_BASE * MLP_DOT8_BASE; }
+/* The digits of each plane; 0 if a difference is no byte. */
+static int plane_digits(const int8_t *digits, int planes, int8_t to[PLANES][16])
+{
+    if (digits)
+        memcpy(to, digits, (size_t)planes * 16);
+    for (int code = 0; planes == MLP_DOT8_PLANES && code < 16; code++) {
+        const int difference = to[0][code] - to[1][code];
+        if (difference < -127 || difference > 127)
+            return 0;
+        to[2][code] = (int8_t)difference;
+    }
+    return 1;
+}
+
+/* Which planes meet, and what a product counts. */
+static int make_products(plan *s)
+{
+    enum { B = MLP_DOT8_BASE };
+    static const product one[] = {{1, 0, 0}}, tall[] = {{1, 0, 0}, {B, 1, 0}}, wide[] = {{1, 0, 0}, {B, 0, 1}},
+                         both[] = {{1 + B, 0, 0}, {B + B * B, 1, 1}, {-B, 2, 2}};
+    const mlp_dot8 *call = s->call;
+    const product *from = call->planes_a == 1 ? call->planes_b == 1 ? one : wide : call->planes_b == 1 ? tall : both;
+    s->many = call->planes_a + call->planes_b - 1;
+    memcpy(s->products, from, (size_t)s->many * sizeof *from);
+    return plane_digits(call->digits_a, call->planes_a, s->digits_a)
+           && plane_digits(call->digits_b, call->planes_b, s->digits_b);
+}
 
 typedef struct { const int8_t *x; ptrdiff_t channels, h, w, n; } picture; /* `channels` planes of a (C, H, W, N) array */
 typedef struct { ptrdiff_t y0, x0, y_step, x_step, rows, columns; } cut;  /* may lie outside: zeros */
@@ -58,16 +96,17 @@ static void pack(const plan *s, const picture *from, const cut *c, ptrdiff_t n0,
             }
             memset(to, flip, (size_t)(low * pixel));
             memset(to + high * pixel, flip, (size_t)((c->columns - high) * pixel));
+            const int8_t *in = from->x + ((channel * from->h + y) * from->w + c->x0 + low * c->x_step) * from->n + n0;
+            const ptrdiff_t step = c->x_step * from->n;
+            char *at = to + low * pixel;
+            if (tier->bytes == 1) {
+                tier->digits(in, step, high - low, lanes, digit, flip, (int8_t *)at, s->pitch, s->pitch);
+                continue;
+            }
             for (ptrdiff_t n = 0; n < s->pitch; n += MLP_DOT8_LANES) {
-                const int8_t *in = from->x + ((channel * from->h + y) * from->w + c->x0 + low * c->x_step) * from->n
-                                   + n0 + MLP_MIN(n, lanes);
-                const ptrdiff_t some = MLP_MIN(MLP_DOT8_LANES, lanes - MLP_MIN(n, lanes));
-                const int direct = tier->bytes == 1;
-                char *at = to + low * pixel + n * tier->bytes;
-                tier->digits(in, c->x_step * from->n, high - low, some, digit, flip, direct ? (int8_t *)at : row,
-                             direct ? s->pitch : MLP_DOT8_LANES);
-                if (!direct)
-                    tier->widen(row, high - low, (int16_t *)at, s->pitch);
+                tier->digits(in + MLP_MIN(n, lanes), step, high - low, lanes - MLP_MIN(n, lanes), digit, flip, row,
+                             MLP_DOT8_LANES, MLP_DOT8_LANES);
+                tier->widen(row, high - low, (int16_t *)at + n, s->pitch);
             }
         }
 }
@@ -88,37 +127,32 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile,
     const cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x,
                        (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
     const cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
-    for (int d = 0; d < call->planes_b; d++)
-        pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? call->digits_b + 16 * d : NULL, s->tier->dot_flip, row,
-             x_tile + d * s->x_room * bytes);
-    for (int e = 0; e < call->planes_a; e++)
-        pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? call->digits_a + 16 * e : NULL, 0, row,
-             dy_tile + e * s->dy_room * bytes);
     const ptrdiff_t x_row = s->step_y * s->tile_columns * s->pitch, dy_row = s->ow * s->pitch;
-    for (ptrdiff_t r = 0; r < rows; r += s->visit)
-        for (ptrdiff_t p = 0; p < s->ow; p += s->visit_columns)
-            for (int pair = 0; pair < call->planes_a * call->planes_b; pair++) {
-                const int e = pair / call->planes_b, d = pair % call->planes_b;
-                const char *grad = dy_tile + (e * s->dy_room + r * dy_row + p * s->pitch) * bytes;
-                const char *act = x_tile + (d * s->x_room + r * x_row + p * s->step_x * s->pitch) * bytes;
+    for (int i = 0; i < s->many; i++) {
+        const product *now = s->products + i;
+        if (i == 0 || now->d != now[-1].d)
+            pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? s->digits_b[now->d] : NULL, s->tier->dot_flip,
+                 row, x_tile);
+        if (i == 0 || now->e != now[-1].e)
+            pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? s->digits_a[now->e] : NULL, 0, row, dy_tile);
+        for (ptrdiff_t r = 0; r < rows; r += s->visit)
+            for (ptrdiff_t p = 0; p < s->ow; p += s->visit_columns) {
+                const char *grad = dy_tile + (r * dy_row + p * s->pitch) * bytes;
+                const char *act = x_tile + (r * x_row + p * s->step_x * s->pitch) * bytes;
                 for (ptrdiff_t o = 0; o < t->outputs; o += dm)
                     for (ptrdiff_t k = 0; k < t->channels * s->taps; k += dk)
                         s->tier->dot(grad + o * s->dy_plane * bytes, s->dy_plane, dy_row, act, s->offset + k, x_row,
                                      s->step_x * s->pitch, MLP_MIN(s->visit, rows - r),
-                                     MLP_MIN(s->visit_columns, s->ow - p), s->pitch, power(d + e),
+                                     MLP_MIN(s->visit_columns, s->ow - p), s->pitch, now->weight,
                                      sums + (o / dm * s->tap_blocks + k / dk) * dm * dk);
             }
-    if (!s->tier->dot_flip)
-        return;
-    for (ptrdiff_t o = 0; o < t->outputs; o++) {
-        int64_t excess = 0;
-        for (int e = 0; e < call->planes_a; e++)
-            for (int d = 0; d < call->planes_b; d++)
-                excess += power(d + e) * s->tier->dot_flip
-                          * s->tier->total(dy_tile + (e * s->dy_room + o * s->dy_plane) * bytes, rows * dy_row);
-        int64_t *sum = sums + o / dm * s->tap_blocks * dm * dk + o % dm;
-        for (ptrdiff_t k = 0; k < s->tap_blocks * dk; k++)
-            sum[k * dm] -= excess;
+        for (ptrdiff_t o = 0; s->tier->dot_flip && o < t->outputs; o++) {
+            const int64_t excess = now->weight * s->tier->dot_flip
+                                   * s->tier->total(dy_tile + o * s->dy_plane * bytes, rows * dy_row);
+            int64_t *sum = sums + o / dm * s->tap_blocks * dm * dk + o % dm;
+            for (ptrdiff_t k = 0; k < s->tap_blocks * dk; k++)
+                sum[k * dm] -= excess;
+        }
     }
 }
 
@@ -127,7 +161,6 @@ static int make_plan(plan *s)
 {
     const mlp_f32_geometry *q = s->q;
     const int dm = s->tier->dot_outputs, dk = s->tier->dot_taps, bytes = s->tier->bytes;
-    const int bytes_x = bytes * s->call->planes_b, bytes_dy = bytes * s->call->planes_a;
     const ptrdiff_t channels = MLP_MIN(s->cg, CHANNELS), outputs = mlp_f32_ceil(MLP_MIN(s->og, CHANNELS), dm) * dm;
     s->c_parts = mlp_f32_ceil(s->cg, CHANNELS), s->o_parts = mlp_f32_ceil(s->og, CHANNELS);
     s->tap_blocks = mlp_f32_ceil(channels * s->taps, dk);
@@ -138,8 +171,8 @@ static int make_plan(plan *s)
     s->step_y = q->stride_h / s->skip_y, s->step_x = q->stride_w / s->skip_x;
     s->tile_columns = (s->ow - 1) * s->step_x + (q->kernel_w - 1) * q->dilation_w + 1;
     const ptrdiff_t span = (q->kernel_h - 1) * q->dilation_h + 1;
-    const ptrdiff_t fixed = channels * (span - s->step_y) * s->tile_columns * s->pitch * bytes_x;
-    const ptrdiff_t each = (channels * s->step_y * s->tile_columns * bytes_x + outputs * s->ow * bytes_dy) * s->pitch;
+    const ptrdiff_t fixed = channels * (span - s->step_y) * s->tile_columns * s->pitch * bytes;
+    const ptrdiff_t each = (channels * s->step_y * s->tile_columns + outputs * s->ow) * s->pitch * bytes;
     s->band = MLP_MIN(s->oh, MLP_MAX(1, (TILE_BYTES - fixed) / each));
     s->bands = mlp_f32_ceil(s->oh, s->band), s->band = mlp_f32_ceil(s->oh, s->bands);
     s->bands = mlp_f32_ceil(s->oh, s->band);
@@ -162,6 +195,8 @@ int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *call)
     memset(dw, 0, (size_t)(q->outputs * s.cg * s.taps) * sizeof *dw);
     if (!q->batch || !s.oh || !s.ow || !q->outputs || !s.cg)
         return MLP_OK;
+    if (!make_products(&s))
+        return MLP_BAD_ARGUMENT;
     if (!make_plan(&s))
         return MLP_UNSUPPORTED;
     const int dm = s.tier->dot_outputs, dk = s.tier->dot_taps;
@@ -172,7 +207,7 @@ int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *call)
     const ptrdiff_t sums_of_one = mlp_f32_ceil(MLP_MIN(s.og, CHANNELS), dm) * dm * s.tap_blocks * dk;
     const int threads = mlp_workers(tasks);
     int32_t *offset = mlp_f32_alloc((size_t)(s.tap_blocks * dk), sizeof *offset);
-    const ptrdiff_t room = (s.x_room * call->planes_b + s.dy_room * call->planes_a) * s.tier->bytes;
+    const ptrdiff_t room = (s.x_room + s.dy_room) * s.tier->bytes;
     const ptrdiff_t row = MLP_MAX(s.tile_columns, s.ow) * MLP_DOT8_LANES;
     char *tiles = mlp_f32_alloc((size_t)(threads * (room + row)), 1);
     int64_t *sums = mlp_f32_alloc((size_t)(tasks * sums_of_one), sizeof *sums);
@@ -187,7 +222,7 @@ int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *call)
         atomic_llong next = 0;
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
-            char *x_tile = tiles + thread * room, *dy_tile = x_tile + s.x_room * call->planes_b * s.tier->bytes;
+            char *x_tile = tiles + thread * room, *dy_tile = x_tile + s.x_room * s.tier->bytes;
             int8_t *digits = (int8_t *)tiles + threads * room + thread * row;
             memset(x_tile, 0, (size_t)room); /* what fills up blocks is defined */
             for (ptrdiff_t i; (i = atomic_fetch_add(&next, 1)) < tasks;) {

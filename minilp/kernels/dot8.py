@@ -15,8 +15,9 @@ from minilp.kernels.pot_geometry import Array, Geometry
 
 TERMS = 131072
 """The most products of two digits whose sums are proven to fit int32 (``cext/dot8.h``)."""
-BASE = 129
-"""Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, fit int8, as ``2**7 = BASE - 1``."""
+BASE = 130
+"""Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, and their difference fit int8, as
+``2**7 = BASE - 2`` (our own derivation). The weight gradient multiplies the differences: three products, not four."""
 UNSUPPORTED = 4
 LANES = 32
 
@@ -44,7 +45,8 @@ def power_digits(bits: int) -> Array:
     Returns
     -------
     np.ndarray
-        int8 of shape (1, 16) or (2, 16); the low digit within +-64, the high one within 0 .. 127.
+        int8 of shape (1, 16) or (2, 16); the low digit within +-64, the high one within 0 .. 126, their
+        difference within +-122.
     """
     value = np.where(np.arange(16), 1 << np.maximum(np.arange(16) - 1, 0), 0)
     if bits <= 4:
@@ -63,8 +65,8 @@ def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: 
         int8 codes, 4-D, in the operand order of ``pot_contract``; not empty.
     g : Geometry
     digits_a, digits_b : np.ndarray or None
-        int8 of shape (planes, 16), digits of the codes 0 .. 15 (a negative code has the digits negated); None where the
-        codes are the integers, within +-127.
+        int8 of shape (planes, 16), digits of the codes 0 .. 15 (a negative code has the digits negated); two digits of
+        a code differ by at most 127. None where the codes are the integers, within +-127.
     scales : (np.ndarray, np.ndarray) or None
         float64 along result axis 0 and 1, each of length 1 or of that axis's; None for the sums themselves, which the
         weight gradient and contractions of more than :data:`TERMS` products give in any case.

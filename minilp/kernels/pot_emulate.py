@@ -1,8 +1,8 @@
 """Power-of-two contractions on the CPU's integer multipliers: the same integers as the shift/add kernels, sooner.
 
 A code of up to 4 bits stands for at most 64 and is one int8 number. A 5-bit code stands for ``+-2**e``, e up to 14, and
-is two int8 digits to the base 129 (our own derivation: ``2**7 = 129 - 1``, so both digits are powers of two or one
-off). Their products are added up exactly by the int8 engine (:mod:`minilp.kernels.dot8`), joined and rounded once.
+is two int8 digits to the base 130 (our own derivation: ``2**7 = 130 - 2``, so both digits are small, and so is their
+difference). Their products are added up exactly by the int8 engine (:mod:`minilp.kernels.dot8`), joined and rounded once.
 """
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minilp.kernels import calls, dot8, pot_emulate, set_num_threads, threads, use_backend, use_kernels
-from minilp.kernels.backend import vector_tier
+from minilp.kernels.backend import KernelError, vector_tier
 from minilp.kernels.pot import pot_contract
+from minilp.kernels.pot_geometry import Geometry
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pot_oracles as oracles
@@ -50,13 +51,20 @@ def both(kind, a, b, kw, **more):
 
 
 def test_two_digits_are_every_power():
-    """A low digit within +-64 and a high one within 127: the bounds that prove int32 wide enough."""
+    """A low digit within +-64, a high one within 126, differences within 122: so int32 is proven wide enough."""
     value = [0, *(2**e for e in range(15))]
     low, high = dot8.power_digits(5).astype(int)
-    assert (low + 129 * high).tolist() == value
-    assert abs(low).max() == 64 and 0 <= high.min() and high.max() == 127
+    assert (low + dot8.BASE * high).tolist() == value
+    assert abs(low).max() == 64 and 0 <= high.min() and high.max() == 126 and abs(low - high).max() == 122
     assert dot8.power_digits(4)[0, :8].tolist() == value[:8] and len(dot8.power_digits(3)) == 1
     assert dot8.TERMS * max(127 * 127, 2 * 127 * 64, 64 * 64) < 2**31
+
+
+def test_digits_whose_difference_is_no_byte_are_refused(every_isa):
+    g = Geometry("conv2d_weight_grad", 1, 1, 1, 1, (1, 1), (1, 1), (1, 1), (1, 1), (0, 0), (1, 1))
+    code, apart = np.ones((1, 1, 1, 1), np.int8), np.array([[-64] * 16, [64] * 16], np.int8)
+    with pytest.raises(KernelError, match="dot8_conv2d_weight_grad"):
+        dot8.contract(code, code, g, apart, apart, None)
 
 
 GEOMETRIES = [
