@@ -2,7 +2,7 @@
 
 A code of up to 4 bits stands for at most 64 and is one int8 number. A 5-bit code stands for ``+-2**e``, e up to 14, and
 is two int8 digits to the base 130 (our own derivation: ``2**7 = 130 - 2``, so both digits are small, and so is their
-difference). Their products are added up exactly by the int8 engine (:mod:`minilp.kernels.dot8`), joined and rounded once.
+difference). The int8 engine (:mod:`minilp.kernels.dot8`) adds their products up exactly, joins and rounds them once.
 """
 from __future__ import annotations
 
