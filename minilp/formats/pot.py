@@ -108,7 +108,7 @@ class PoT(Format):
             beta, int32 of the same shape, in [emax - 126, 127 - emax].
         """
         beta = rlog2(maximum, self.threshold) - np.int32(self.emax)
-        beta = np.clip(beta, self.emax - 126, 127 - self.emax).astype(np.int32)
+        beta = np.minimum(np.maximum(beta, self.emax - 126), 127 - self.emax).astype(np.int32)
         return (np.where(maximum == 0, np.int32(0), beta),)
 
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,

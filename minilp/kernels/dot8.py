@@ -5,6 +5,7 @@ Two clients: the table kernel (:mod:`minilp.kernels.table`) and the emulation of
 """
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def tier(kind: str = "conv2d") -> str:
     return "vnni" if isa == "amx" and kind == "conv2d_weight_grad" else isa
 
 
+@functools.cache
 def power_digits(bits: int) -> Array:
     """Digits of the power-of-two codes 0 .. 15: ``2**(code - 1)`` is ``digits[0] + BASE * digits[1]``.
 
@@ -46,13 +48,16 @@ def power_digits(bits: int) -> Array:
     -------
     np.ndarray
         int8 of shape (1, 16) or (2, 16); the low digit within +-64, the high one within 0 .. 126, their
-        difference within +-122.
+        difference within +-122. Made once and read-only.
     """
     value = np.where(np.arange(16), 1 << np.maximum(np.arange(16) - 1, 0), 0)
     if bits <= 4:
-        return np.where(value <= 64, value, 0).astype(np.int8)[None]
-    high = (value + BASE // 2) // BASE
-    return np.stack([value - BASE * high, high]).astype(np.int8)
+        digits = np.where(value <= 64, value, 0).astype(np.int8)[None]
+    else:
+        high = (value + BASE // 2) // BASE
+        digits = np.stack([value - BASE * high, high]).astype(np.int8)
+    digits.flags.writeable = False
+    return digits
 
 
 def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,

@@ -95,7 +95,7 @@ def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exp
     for label, x, bits in (("a", a, bits_a), ("b", b, bits_b)):
         _check_codes(kind, label, x, bits)
     run = pot_c.contract if active() == "c" else _numpy
-    result, overflows = run(a, b, g, bits_a, bits_b, int(np.clip(exponent, -4000, 4000)), accumulate, out)
+    result, overflows = run(a, b, g, bits_a, bits_b, min(max(int(exponent), -4000), 4000), accumulate, out)
     if linear:
         result = result[:, :, 0, 0]
     return (result, overflows) if return_overflows else result
