@@ -33,7 +33,7 @@ def plot(report: Report, path: str | os.PathLike[str]) -> bool:
     from matplotlib import pyplot as plt
 
     unit, scale = report.unit
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.6 * len(report.priced)))
+    figure, axes = plt.subplots(figsize=(8.5, 1.2 + 0.6 * len(report.priced)))
     left = dict.fromkeys(report.priced, 0.0)
     for role in (*events.ROLES, "memory"):
         widths = {name: priced.total(role) * scale / report.batch_size for name, priced in report.priced.items()}
@@ -43,7 +43,7 @@ def plot(report: Report, path: str | os.PathLike[str]) -> bool:
     axes.invert_yaxis()
     axes.set_xlabel(f"{unit} an image, one training step ({report.prices.name})")
     axes.set_title(f"{report.model}, batch {report.batch_size}")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not upon them
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

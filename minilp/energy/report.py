@@ -127,10 +127,15 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON, of the whole step; divide by ``batch_size`` for an image."""
+        """All of it as plain JSON, of the whole step; divide by ``batch_size`` for an image.
+
+        The recipe's own counts stand at the top (``macs_forward``, ..., ``layers``), those of the others, with the same
+        keys, under ``baselines``.
+        """
+        found = {name: self._one(counts, self.priced[name]) for name, counts in self.counts.items()}
         return {"model": self.model, "recipe": self.recipe.name, "recipe_config": self.recipe.to_config(),
                 "batch_size": self.batch_size, "executed": self.executed, "prices": self.prices.name,
-                "recipes": {name: self._one(counts, self.priced[name]) for name, counts in self.counts.items()}}
+                **found.pop(self.recipe.name), "baselines": found}
 
     @staticmethod
     def _one(counts: Counts, priced: Priced) -> dict[str, Any]:
