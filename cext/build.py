@@ -4,6 +4,7 @@ The prototypes live once, in ``minilp_core.cdef.h``: cffi reads that file, and `
 sources. Instruction sets are not chosen here. Every source is portable C; the vector versions carry function
 attributes and are picked at run time (see ``dispatch.c``), so one binary serves every x86-64 machine.
 """
+import concurrent.futures
 import itertools
 import json
 import os
@@ -62,6 +63,12 @@ def compiles(compiler, flags, source):
         return done.returncode == 0, done.stderr.strip()
 
 
+def side_by_side(compile_all, sources, **how):
+    """Compile the sources on all processors; setuptools takes them one after another. Returns the objects in order."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [name for names in pool.map(lambda source: compile_all([source], **how), sources) for name in names]
+
+
 class BuildCore(build_ext):
     """Probe the compiler, build what it can, and leave a record in ``minilp/_build_info.json``.
 
@@ -105,6 +112,8 @@ class BuildCore(build_ext):
             ext.extra_compile_args.extend(flags)
             ext.extra_link_args.extend(flags)
         self.found = {"compiler": " ".join(compiler), "features": features, "sanitizers": sanitizers}
+        compile_all = self.compiler.compile
+        self.compiler.compile = lambda sources, **how: side_by_side(compile_all, sources, **how)
         super().build_extension(ext)
 
     def record(self, info):
