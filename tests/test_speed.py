@@ -85,7 +85,7 @@ def test_contractions_in_c_against_numpy(name):
         with use_backend("numpy"):
             run()
 
-    ratio_at_least(4, twin, run, rounds=1)
+    ratio_at_least(1.5, twin, run, rounds=1)  # the twin of pot and fixed is a float64 matrix product, not a loop
 
 
 @pytest.mark.parametrize("fmt", [PoT(), MLS(), LNS(), Fixed(8)], ids=str)

@@ -5,7 +5,6 @@ import collections
 import contextlib
 import math
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +41,7 @@ def count(model: Any = None) -> Iterator[Counts]:
             recorder.seconds += time.perf_counter() - start
             yield counts
     finally:
+        recorder.tally_up()
         counts.fill(recorder.tally, images=recorder.images, elementwise=dict(recorder.elementwise),
                     seconds=recorder.seconds)
 
@@ -56,7 +56,8 @@ class Recorder(Watcher):
         self.images, self.seconds = 0, 0.0
         self._stack: list[str] = []
         self._layer: str | None = None  # of the operation whose backward runs
-        self._nodes: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
+        self._heard: list[tuple[Any, ...]] = []  # what was counted and not yet tallied: see tally_up
+        self._mark = f"counted_{id(self)}"  # on an operation's context: its layer and what its backward needs
         self._owners: dict[int, str] = {}
 
     def attach(self, hooks: contextlib.ExitStack) -> None:
@@ -95,7 +96,7 @@ class Recorder(Watcher):
             x, w = args[0].shape, args[1].shape
             depth = x[-1] if kind == "matmul" else math.prod(w[1:])
             facts = (x, w, out.size * depth, kind == "matmul")
-            self._float_product(layer, events.FORWARD, out.size, out.size, facts)
+            self._heard.append((self._float_product, layer, events.FORWARD, out.size, out.size, facts))
         elif kind in ("norm_training", "norm_eval", "layer_norm"):
             self.tally[Normalised(layer, kind, False)] += out.size
         elif kind == "":
@@ -103,28 +104,38 @@ class Recorder(Watcher):
         elif kind != "room":
             raise ValueError(f"counts_as: {ctx.function.__name__} says {kind!r}, which minilp.energy does not know")
         if True in ctx.needs_input_grad:
-            self._nodes[ctx] = (layer, facts)
+            setattr(ctx, self._mark, (layer, facts))
         self.seconds += time.perf_counter() - start
 
     def backward_begins(self, ctx: Any) -> None:
         """The layer of the contractions that come now."""
         start = time.perf_counter()
-        self._layer = self._nodes.get(ctx, ("",))[0]
+        self._layer = getattr(ctx, self._mark, ("",))[0]
         self.seconds += time.perf_counter() - start
 
     def backward_ended(self, ctx: Any, grad: Any, returned: tuple[Any, ...]) -> None:
         """Count the gradients that were computed."""
         start = time.perf_counter()
-        layer, facts = self._nodes.get(ctx, ("", None))
+        layer, facts = getattr(ctx, self._mark, ("", None))
         if facts is not None:
             for role, index in ((events.INPUT_GRAD, 0), (events.WEIGHT_GRAD, 1)):
                 if returned[index] is not None:
-                    self._float_product(layer, role, grad.size, math.prod(facts[index]), facts)
+                    self._heard.append((self._float_product, layer, role, grad.size, math.prod(facts[index]), facts))
         elif ctx.function.counts_as in ("norm_training", "norm_eval", "layer_norm"):
             self.tally[Normalised(layer, ctx.function.counts_as, True)] += grad.size
         elif ctx.function.counts_as == "":
             self.elementwise[f"{ctx.function.__name__} backward"] += grad.size
         self._layer = None
+        self.seconds += time.perf_counter() - start
+        if len(self._heard) > 1000:
+            self.tally_up()
+
+    def tally_up(self) -> None:
+        """Tally what was heard so far: all at once, since between two kernels nothing of it is in the caches."""
+        start = time.perf_counter()
+        for tally, *heard in self._heard:
+            tally(*heard)
+        self._heard.clear()
         self.seconds += time.perf_counter() - start
 
     def _float_product(self, layer: str, role: str, result: int, outputs: int, facts: tuple[Any, ...]) -> None:
@@ -139,26 +150,29 @@ class Recorder(Watcher):
     def contracted(self, a: Any, b: Any, spec: Any, out: Any) -> None:
         """Count one contraction of the room."""
         start = time.perf_counter()
-        role = spec.kind.split("_", 1)[1] if "_" in spec.kind else events.FORWARD
-        described, found = [], []
-        for name, operand in zip(events.OPERANDS[role], (a, b), strict=True):
-            if isinstance(operand, QTensor):
-                fmt = operand.format
-                described.append(Operand(name, fmt, operand.size, fmt.scales_nbits(operand.scales)))
-                found.append(events.parts(tuple(scale.shape for scale in operand.scales), operand.ndim))
-            else:
-                described.append(Operand(name, None, operand.size))
-                found.append((1,) * operand.ndim)
-        runs = spec.runs(a.shape, b.shape, *found)
-        self.tally[Product(self.layer, role, spec.macs(a.shape, b.shape, out.shape), out.size, runs, *described)] += 1
+        self._heard.append((self._room_product, self.layer, spec, out.shape, _facts(a), _facts(b)))
         self.seconds += time.perf_counter() - start
+
+    def _room_product(self, layer: str, spec: Any, out: tuple[int, ...], *operands: tuple[Any, ...]) -> None:
+        """A contraction of the room; the operands as :func:`_facts` describes them."""
+        role = spec.kind.split("_", 1)[1] if "_" in spec.kind else events.FORWARD
+        first, second = (Operand(name, fmt, math.prod(shape), bits) for name, (shape, fmt, bits, _)
+                         in zip(events.OPERANDS[role], operands, strict=True))
+        shapes = [shape for shape, *_ in operands]
+        runs = spec.runs(*shapes, *(events.parts(scales, len(shape)) for shape, _, _, scales in operands))
+        self.tally[Product(layer, role, spec.macs(*shapes, out), math.prod(out), runs, first, second)] += 1
 
     def encoded(self, role_name: str, role: Any, x: Any, q: Any, axis: int | None) -> None:
         """Count one encoding."""
         start = time.perf_counter()
-        coded = Operand(role_name, q.format, q.size, q.format.scales_nbits(q.scales))
-        self.tally[Encoding(self.layer, role, coded, x.format if isinstance(x, QTensor) else None)] += 1
+        source = x.format if isinstance(x, QTensor) else None
+        self._heard.append((self._encoding, self.layer, role_name, role, _facts(q), source))
         self.seconds += time.perf_counter() - start
+
+    def _encoding(self, layer: str, role_name: str, role: Any, coded: tuple[Any, ...], source: Any) -> None:
+        """One encoding; ``coded`` as :func:`_facts` describes it."""
+        shape, fmt, bits, _ = coded
+        self.tally[Encoding(layer, role, Operand(role_name, fmt, math.prod(shape), bits), source)] += 1
 
     def updated(self, optimizer: Any, param: Any, state: dict[str, Any], group: dict[str, Any],
                 weight_decay: float) -> None:
@@ -175,3 +189,10 @@ class Recorder(Watcher):
         self.tally[Updated(layer, operations, None if code is None else code.format, states)] += param.size
         self.seconds += time.perf_counter() - start
 
+
+def _facts(operand: Any) -> tuple[Any, ...]:
+    """Shape, format (None for floats), bits of the scales and their shapes: what counting needs, and no array."""
+    if not isinstance(operand, QTensor):
+        return operand.shape, None, 0, ()
+    return (operand.shape, operand.format, operand.format.scales_nbits(operand.scales),
+            tuple(scale.shape for scale in operand.scales))
