@@ -57,7 +57,7 @@ def test_the_readmes_loop_names_things_that_exist(blocks):
 
 def test_the_figures_are_those_of_the_recorded_runs():
     results, text = README.parent / "lessons" / "results", README.read_text()
-    for recipe_name, epochs in (("fp32", 1), ("potq", 1), ("fp32", 3), ("mls", 3)):
+    for recipe_name, epochs in (("fp32", 1), ("potq", 1), ("fp32", 3), ("mls", 3), ("lns-madam", 3)):
         paths = sorted(results.glob(f"cifar10-resnet20-{recipe_name}-e{epochs}-s*.json"))
         runs = [json.loads(path.read_text()) for path in paths]
         scores = [run["test_acc"] * 100 for run in runs]
@@ -70,9 +70,12 @@ def test_the_figures_are_those_of_the_recorded_runs():
     assert f"{mls['test_acc'] * 100:.2f} % (seed 0)" in text
     rows = json.loads((results / "bench-step-resnet20.json").read_text())
     assert {"fp32", "potq", "mls"} <= {row["recipe"] for row in rows}
+    ways = {"auto": "as it comes", "shift": "shift/add"}
     for row in rows:
+        name = ":".join([row["recipe"], *row["settings"]])
+        way = ways[row["kernels"]] + " without AMX" * (row["isa"] == "vnni")
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
-        assert f"| `{row['recipe']}` | {times}" in text
+        assert f"| `{name}` | {way} | {times}" in text
         assert row["steps"] >= 31
 
 
