@@ -30,8 +30,8 @@ def test_a_step_of_resnet20(needs_c, name):
     assert seen_in_a_step(name, from_chwn(to_chwn(x))) == pooled
 
 
-def test_other_float_types_and_gaps_count():
-    """A gradient that has to change its type, and a tensor with gaps that is encoded."""
+def test_other_float_types_and_gaps_count(needs_c):
+    """A gradient that has to change its type, and a tensor with gaps that is encoded: NumPy takes those as they are."""
     x = Tensor(np.ones(3, np.float32), requires_grad=True)
     with conversions() as seen:
         (x * np.ones(3)).sum().backward()
