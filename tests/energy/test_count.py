@@ -178,7 +178,7 @@ def test_after_an_exception_names_are_right_again():
 
 def test_hooks_take_less_than_a_percent_of_a_step():
     shares = []
-    for _ in range(3):
+    for _ in range(8):  # other work on the machine slows hooks and kernels unequally
         model = models.build("resnet20")
         x = Tensor(np.zeros((128, 3, 32, 32), np.float32))
         start = time.perf_counter()
