@@ -1,15 +1,62 @@
-"""One field of one format, changed wherever the format plays: the ``mls.group=n`` of the command line."""
+"""What ``--set KEY=VALUE`` changes: a recipe, one field of a format wherever it plays, the options of a model."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from minilp.formats import Format, available
-from minilp.roles import Role, Roles, set_in_roles
+from minilp.roles import Role, Roles, literal, set_in_roles
 
+
+class _Changeable(Protocol):
+    """A recipe, for this file, which lies below it."""
+
+    def set(self, key: str, value: Any) -> Any: ...
+
+
+Changeable = TypeVar("Changeable", bound=_Changeable)
 Record = TypeVar("Record")  # a Recipe or a Roles
 STORED = ("update", "state")
+
+
+def change(recipe: Changeable, lines: Iterable[str], owners: Iterable[str] = ()
+           ) -> tuple[Changeable, dict[str, dict[str, Any]]]:
+    """Apply the lines of ``--set``, in order.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What a key changes (:meth:`minilp.recipe.Recipe.set`), unless it begins with the name of an owner.
+    lines : iterable of "key=value"
+        ``act.bits=4``; with the owner ``model`` also ``model.width=32``.
+    owners : iterable of str
+        Who takes keyword arguments instead.
+
+    Returns
+    -------
+    (Recipe, dict)
+        A changed copy; owner -> option -> value.
+
+    Raises
+    ------
+    ValueError
+        If a line is not of that form, or names nothing in the recipe.
+    """
+    options: dict[str, dict[str, Any]] = {owner: {} for owner in owners}
+    for line in lines:
+        key, equals, value = line.partition("=")
+        if not (key and equals):
+            raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
+        owner, _, option = key.partition(".")
+        if owner in options:
+            options[owner][option] = literal(value)
+            continue
+        try:
+            recipe = recipe.set(key, value)
+        except TypeError as error:
+            raise ValueError(f"set: {line!r}: {error}") from error
+    return recipe, options
 
 
 def set_in_layer(roles: Roles, path: str, value: Any) -> Roles | None:

@@ -8,7 +8,7 @@ from minilp.energy import papers
 from minilp.energy.plot import plot
 from minilp.energy.prices import DEFAULT, available_prices
 from minilp.energy.report import report
-from minilp.energy.step import settle
+from minilp.settings import change
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if args.paper:
         if args.json or args.plot:
             raise ValueError("paper: prints a text; --json and --plot belong to the report without --paper")
-        print(papers.describe(args.paper, args.model, settle(recipes.get(args.recipe), args.set)[1]))
+        _, options = change(recipes.get(args.recipe), args.set, ["model"])
+        print(papers.describe(args.paper, args.model, options["model"]))
         return 0
     found = report(args.model or "resnet20", args.recipe, args.set, batch_size=args.batch_size, prices=args.prices,
                    memory=args.memory)

@@ -11,9 +11,10 @@ from minilp.energy import events
 from minilp.energy.counts import Counts
 from minilp.energy.prices import DEFAULT, PriceList, load_prices
 from minilp.energy.pricing import Priced, price
-from minilp.energy.step import count_named, settle
+from minilp.energy.step import count_named
 from minilp.recipe import Recipe
 from minilp.report import describe_recipe
+from minilp.settings import change
 
 BASELINES = ("fp32", "fp8")
 SHORT = {events.FORWARD: "forward", events.INPUT_GRAD: "in grad", events.WEIGHT_GRAD: "w grad",
@@ -191,11 +192,11 @@ def report(model: str, recipe: str | Recipe, settings: Iterable[str] = (), *, ba
         If an argument is wrong, or an operation has no price (:class:`~minilp.energy.Unpriced`).
     """
     listed = prices if isinstance(prices, PriceList) else load_prices(prices)
-    chosen, options = settle(recipe if isinstance(recipe, Recipe) else recipes.get(recipe), settings)
+    chosen, options = change(recipe if isinstance(recipe, Recipe) else recipes.get(recipe), settings, ["model"])
     counts: dict[str, Counts] = {}
     executed = False
     for each in (chosen, *(recipes.get(name) for name in baselines if name != chosen.name)):
-        counts[each.name], executed = count_named(model, each, batch_size, options)
+        counts[each.name], executed = count_named(model, each, batch_size, options["model"])
     priced = {name: price(found, listed, memory) for name, found in counts.items()}
     return Report(model, chosen, batch_size, executed, counts, priced)
 

@@ -1,7 +1,6 @@
 """One real training step and one evaluation of a model, counted."""
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from minilp.energy.shapecount import count_shapes, default_optimizer
 from minilp.formats.rounding import rounding_context
 from minilp.nn import Module, functional
 from minilp.recipe import Recipe
-from minilp.roles import literal
 
 OPTIMIZERS: dict[str, Any] = {"sgd": default_optimizer, "adamw": optim.AdamW, "madam": optim.Madam}
 
@@ -49,29 +47,6 @@ def count_step(model: Module, optimizer: optim.Optimizer, x: np.ndarray, y: np.n
         finally:
             model.train(mode)
     return training, evaluation
-
-
-def settle(recipe: Recipe, settings: Iterable[str]) -> tuple[Recipe, dict[str, Any]]:
-    """Apply ``key=value`` settings: a changed recipe, and the options of the model (``model.width=32``).
-
-    Raises
-    ------
-    ValueError
-        Where a setting names nothing.
-    """
-    options: dict[str, Any] = {}
-    for line in settings:
-        key, equals, value = line.partition("=")
-        if not (key and equals):
-            raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
-        if key.startswith("model."):
-            options[key.removeprefix("model.")] = literal(value)
-            continue
-        try:
-            recipe = recipe.set(key, value)
-        except TypeError as error:
-            raise ValueError(f"set: {line!r}: {error}") from error
-    return recipe, options
 
 
 def count_named(model: str, recipe: Recipe, batch_size: int = 1, options: dict[str, Any] | None = None

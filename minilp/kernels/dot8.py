@@ -1,16 +1,16 @@
 """The int8 engine: contractions of integers of one or two int8 digits, exact, on the CPU's integer multipliers.
 
 Two clients: the table kernel (:mod:`minilp.kernels.table`) and the emulation of power-of-two contractions
-(:mod:`minilp.kernels.pot_c`). Their NumPy twins are the twins here too; this file only calls C.
+(:mod:`minilp.kernels.pot_emulate`). Their NumPy twins are the twins here too; this file only calls C.
 """
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from minilp.kernels.backend import backend, check, ffi, lib
+from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry
 
@@ -137,16 +137,3 @@ def _in_pieces(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b
             return None
         total += part
     return total
-
-
-def pointer(x: Array, kind: str) -> Any:
-    """The array's memory as a C pointer.
-
-    Raises
-    ------
-    ValueError
-        If the array is not C-contiguous.
-    """
-    if not x.flags.c_contiguous:
-        raise ValueError(f"a C kernel needs a C-contiguous array, got strides {x.strides} for shape {x.shape}")
-    return ffi.cast(f"{kind} *", x.ctypes.data)

@@ -13,7 +13,7 @@ from typing import Any
 from minilp import models
 from minilp import recipe as recipes
 from minilp.recipe import OPTIMIZERS, Recipe
-from minilp.roles import literal
+from minilp.settings import change
 
 SCHEDULES = ("onecycle", "cosine", "step", "constant")
 AUGMENTATIONS = ("none", "crop_flip")
@@ -143,19 +143,7 @@ class TrainConfig:
         if not isinstance(recipe, Recipe):
             recipe = recipes.get(recipe)
         lines = [f"{k}={v}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
-        options: dict[str, dict[str, Any]] = {owner: {} for owner in OPTION_OWNERS}
-        for line in lines:
-            key, equals, value = line.partition("=")
-            if not (key and equals):
-                raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
-            owner, _, option = key.partition(".")
-            if owner in options:
-                options[owner][option] = literal(value)
-            else:
-                try:
-                    recipe = recipe.set(key, value)
-                except TypeError as error:
-                    raise ValueError(f"set: {line!r}: {error}") from error
+        recipe, options = change(recipe, lines, OPTION_OWNERS)
         if data not in DEFAULTS:
             if not pathlib.Path(data).expanduser().exists():
                 raise ValueError(f"data: expected {', '.join(DEFAULTS)} or the path of a folder or .npz file that "
@@ -236,10 +224,7 @@ class TrainConfig:
 
     def _rebuilt_recipe(self) -> Recipe:
         """What ``--recipe`` and ``--set`` would give."""
-        recipe = recipes.get(self.recipe.name)
-        for key, _, value in (line.partition("=") for line in self.settings):
-            recipe = recipe if key.partition(".")[0] in OPTION_OWNERS else recipe.set(key, value)
-        return recipe
+        return change(recipes.get(self.recipe.name), self.settings, OPTION_OWNERS)[0]
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON. ``recipe`` is the name, ``recipe_config`` the whole recipe."""

@@ -20,6 +20,7 @@ from minilp.nn import Module, functional
 from minilp.recipe import Recipe
 from minilp.report import describe_recipe
 from minilp.roles import LayerRecipe, Roles
+from minilp.settings import change
 from minilp.training import rundir
 from minilp.training.config import TrainConfig
 from minilp.training.evaluation import restore
@@ -192,16 +193,7 @@ def inspect_recipe(model: str, recipe: str | Recipe, settings: Iterable[str] = (
 
 def _changed(recipe: str | Recipe, settings: Iterable[str]) -> Recipe:
     """A recipe with "key=value" changes. Raises ValueError where one is wrong."""
-    chosen = recipe if isinstance(recipe, Recipe) else recipes.get(recipe)
-    for line in settings:
-        key, equals, value = line.partition("=")
-        if not (key and equals):
-            raise ValueError(f"set: expected key=value, such as act.bits=4, got {line!r}")
-        try:
-            chosen = chosen.set(key, value)
-        except TypeError as error:
-            raise ValueError(f"set: {line!r}: {error}") from error
-    return chosen
+    return change(recipe if isinstance(recipe, Recipe) else recipes.get(recipe), settings)[0]
 
 
 def _coming(loader: Loader, epoch: int, batch: int) -> Iterator[Batch]:
