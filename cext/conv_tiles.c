@@ -115,13 +115,7 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 
 const mlp_conv_tiles *mlp_conv_tiles_in_force(int doubles)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return doubles ? &avx512_double_tiles : &avx512_float_tiles;
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() >= MLP_AVX2)
-        return doubles ? &avx2_double_tiles : &avx2_float_tiles;
-#endif
-    return doubles ? &portable_double_tiles : &portable_float_tiles;
+    return MLP_FOR_TIER(doubles ? &portable_double_tiles : &portable_float_tiles,
+                        doubles ? &avx2_double_tiles : &avx2_float_tiles,
+                        doubles ? &avx512_double_tiles : &avx512_float_tiles);
 }

@@ -50,15 +50,7 @@ typedef struct {
 
 static const flat_kernels *in_force(void)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return &avx512_kernels;
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() >= MLP_AVX2)
-        return &avx2_kernels;
-#endif
-    return &portable_kernels;
+    return MLP_FOR_TIER(&portable_kernels, &avx2_kernels, &avx512_kernels);
 }
 
 /* Each thread takes one stretch, cut at a multiple of 64 elements, so that none shares a byte of bits. */

@@ -38,13 +38,7 @@ const mlp_lns_lanes *mlp_lns_for_tier(int gamma)
         which++;
     if (which == 5)
         return NULL;
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return mlp_lns_tables_gall_avx512[which];
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() == MLP_AVX2)
-        return mlp_lns_tables_gall_avx2[which];
-#endif
-    return mlp_lns_tables_gall_portable[which];
+    return MLP_FOR_TIER(mlp_lns_tables_gall_portable[which],
+                        mlp_lns_tables_gall_avx2[which],
+                        mlp_lns_tables_gall_avx512[which]);
 }

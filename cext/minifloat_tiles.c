@@ -115,15 +115,9 @@ static inline void store_doubles2(double *p, doubles2 v) { memcpy(p, &v, sizeof 
 
 const mlp_minifloat_tiles *mlp_minifloat_tiles_in_force(int exact)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return exact ? &avx512_double_tiles : &avx512_float_tiles;
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() >= MLP_AVX2)
-        return exact ? &avx2_double_tiles : &avx2_float_tiles;
-#endif
-    return exact ? &portable_double_tiles : &portable_float_tiles;
+    return MLP_FOR_TIER(exact ? &portable_double_tiles : &portable_float_tiles,
+                        exact ? &avx2_double_tiles : &avx2_float_tiles,
+                        exact ? &avx512_double_tiles : &avx512_float_tiles);
 }
 
 void mlp_minifloat_pack(const mlp_minifloat_tiles *tier, const mlp_minifloat_picture *from,

@@ -20,6 +20,19 @@ enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2, MLP_VNNI = 3, MLP_AMX = 4
 #define MLP_TARGET_AMX \
     __attribute__((noinline, target("amx-tile,amx-int8,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")))
 
+/* The version for the vector tier in force; a version that was not built is not looked at by the compiler. */
+#define MLP_FOR_TIER(portable, avx2, avx512) MLP_IF_AVX512(avx512, MLP_IF_AVX2(avx2, portable))
+#ifdef MLP_HAVE_AVX512
+#define MLP_IF_AVX512(then, otherwise) (mlp_vector_tier() == MLP_AVX512 ? (then) : (otherwise))
+#else
+#define MLP_IF_AVX512(then, otherwise) (otherwise)
+#endif
+#ifdef MLP_HAVE_AVX2
+#define MLP_IF_AVX2(then, otherwise) (mlp_vector_tier() >= MLP_AVX2 ? (then) : (otherwise))
+#else
+#define MLP_IF_AVX2(then, otherwise) (otherwise)
+#endif
+
 #ifdef MLP_HAVE_OPENMP
 #include <omp.h>
 #define MLP_PRAGMA(x) _Pragma(#x)

@@ -40,13 +40,5 @@
 
 const mlp_mls_lanes *mlp_mls_for_tier(void)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return &mlp_mls_lanes_avx512;
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() == MLP_AVX2)
-        return &mlp_mls_lanes_avx2;
-#endif
-    return &mlp_mls_lanes_portable;
+    return MLP_FOR_TIER(&mlp_mls_lanes_portable, &mlp_mls_lanes_avx2, &mlp_mls_lanes_avx512);
 }

@@ -47,15 +47,9 @@ typedef struct {
 
 static loops for_tier(void)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return (loops){16, mlp_mx_row_avx512, mlp_mx_weight_avx512};
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() == MLP_AVX2)
-        return (loops){8, mlp_mx_row_avx2, mlp_mx_weight_avx2};
-#endif
-    return (loops){4, mlp_mx_row_portable, mlp_mx_weight_portable};
+    return MLP_FOR_TIER(((loops){4, mlp_mx_row_portable, mlp_mx_weight_portable}),
+                        ((loops){8, mlp_mx_row_avx2, mlp_mx_weight_avx2}),
+                        ((loops){16, mlp_mx_row_avx512, mlp_mx_weight_avx512}));
 }
 
 int64_t mlp_mx_lanes(void)

@@ -48,15 +48,7 @@ typedef struct {
 
 static const plane_kernels *in_force(void)
 {
-#ifdef MLP_HAVE_AVX512
-    if (mlp_vector_tier() == MLP_AVX512)
-        return &avx512_kernels;
-#endif
-#ifdef MLP_HAVE_AVX2
-    if (mlp_vector_tier() >= MLP_AVX2)
-        return &avx2_kernels;
-#endif
-    return &portable_kernels;
+    return MLP_FOR_TIER(&portable_kernels, &avx2_kernels, &avx512_kernels);
 }
 
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
