@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import minilp
-from minilp import data, models, recipe, report, training
+from minilp import data, figures, models, recipe, report, training
 from minilp.bench import cli as bench_cli
 from minilp.energy import command as energy_command
 
@@ -38,7 +38,6 @@ def _rate(text: str) -> tuple[str, float]:
 WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
 ROOT = "folder of the data sets (default $MINILP_DATA, else ~/.cache/minilp)"
 THREADS = "threads of the C kernels; changes no number"
-NO_PLOT = "no plot: matplotlib is not installed (pip install 'minilp[plot]')"
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -62,7 +61,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     found = training.compare(args.paths, plot=args.plot)
     print(found)
-    print(f"plot: {found.plot}" if found.plot else NO_PLOT)
+    print(f"plot: {found.plot}" if found.plot else figures.MISSING)
     return 0
 
 
@@ -88,7 +87,7 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.json:
         pathlib.Path(args.json).write_text(found.to_json())
     if args.plot:
-        print(f"plot: {args.plot}" if found.plot(args.plot) else NO_PLOT)
+        print(f"plot: {args.plot}" if found.plot(args.plot) else figures.MISSING)
     return 0
 
 
@@ -119,7 +118,7 @@ def _update_bits(args: argparse.Namespace) -> int:
                                json_file=args.json, say=lambda line: print(line, flush=True))
     print(f"\n{update_bits_report.table(record)}")
     if args.plot:
-        print(f"plot: {args.plot}" if update_bits_report.plot(record, args.plot) else NO_PLOT)
+        print(f"plot: {args.plot}" if update_bits_report.plot(record, args.plot) else figures.MISSING)
     return 0
 
 

@@ -135,7 +135,7 @@ def test_scale_names_a_depth_that_does_not_exist():
 
 
 def test_no_plot_without_matplotlib(monkeypatch, tmp_path):
-    monkeypatch.setattr("minilp.bench.picture.available", lambda: False)
+    monkeypatch.setattr("minilp.figures.available", lambda: False)
     row = {"format": "pot", "what": "decode", "isa": "avx2", "gb_per_s": 1.0}
     assert quantise.plot([row], str(tmp_path / "p")) is False
     assert not list(tmp_path.iterdir())

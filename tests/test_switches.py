@@ -27,7 +27,7 @@ def data_file(tmp_path_factory):
 @pytest.fixture
 def trained(data_file, tmp_path, monkeypatch, capsys):
     """Train two steps by the command line with some settings; the recipe of the run."""
-    monkeypatch.setattr("minilp.training.plots.available", lambda: False)
+    monkeypatch.setattr("minilp.figures.available", lambda: False)
 
     def run(*settings, name="mls"):
         words = ["train", "--data", data_file, "--recipe", name, "--epochs", "1", "--batch-size", "4", "--out",

@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minilp import figures
 from minilp.bench import imports, kernels, quantise, scale, step
 from minilp.kernels.backend import FAMILIES, TIERS
 
-NO_PLOT = "no plot: matplotlib is not installed (pip install 'minilp[plot]')"
 Rows = list[dict[str, Any]]
 
 
@@ -41,7 +41,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(rows, indent=1) + "\n")
             if args.plot:
-                print(f"plot: {args.plot}" if module.plot(rows, args.plot) else NO_PLOT)
+                print(f"plot: {args.plot}" if module.plot(rows, args.plot) else figures.MISSING)
             return 0
 
         parser = which.add_parser(name, help=words, description=words, allow_abbrev=False)

@@ -1,13 +1,10 @@
 """Pictures of measurements, where matplotlib is installed; without it nothing is drawn and nothing fails."""
 from __future__ import annotations
 
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from minilp.training import files
-from minilp.training.plots import available
+from minilp import figures
 
 
 def bars(labels: Sequence[str], values: Sequence[float], title: str, path: str | pathlib.Path,
@@ -32,9 +29,10 @@ def bars(labels: Sequence[str], values: Sequence[float], title: str, path: str |
     bool
         False if matplotlib is missing; then no file is written.
     """
-    if not available():
+    if not figures.available():
         return False
-    figure, axes = _figure(max(2.0, 1 + 0.25 * len(labels)))
+    figure = figures.new(9, max(2.0, 1 + 0.25 * len(labels)))
+    axes = figure.subplots()
     axes.barh(range(len(values)), values)
     axes.set_yticks(range(len(values)), labels, fontsize="small")
     axes.invert_yaxis()
@@ -43,7 +41,7 @@ def bars(labels: Sequence[str], values: Sequence[float], title: str, path: str |
     if target is not None:
         axes.axvline(target, color="k", linestyle="--")
     axes.set(xlabel=title)
-    _save(figure, path)
+    figures.save(figure, path)
     return True
 
 
@@ -65,27 +63,13 @@ def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     bool
         False if matplotlib is missing; then no file is written.
     """
-    if not available():
+    if not figures.available():
         return False
-    figure, axes = _figure(4.0)
+    figure = figures.new(9, 4)
+    axes = figure.subplots()
     for name, (x, y) in series.items():
         axes.plot(x, y, marker=".", label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None), ylim=(0, None))
     axes.legend(fontsize="small")
-    _save(figure, path)
+    figures.save(figure, path)
     return True
-
-
-def _figure(height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
-
-
-def _save(figure: Any, path: str | pathlib.Path) -> None:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})  # no version inside: same rows, same bytes
-    files.write_atomic(pathlib.Path(path), png.getvalue())

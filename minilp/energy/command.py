@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 
+from minilp import figures
 from minilp import recipe as recipes
 from minilp.energy import papers
 from minilp.energy.plot import plot
@@ -54,5 +55,5 @@ def run(args: argparse.Namespace) -> int:
         found.write_json(args.json)
     if args.plot:
         done = plot(found, args.plot)
-        print(f"\nplot: {args.plot}" if done else "\nno plot: matplotlib is not installed (pip install 'minilp[plot]')")
+        print(f"\nplot: {args.plot}" if done else f"\n{figures.MISSING}")
     return 0

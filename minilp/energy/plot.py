@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from minilp import figures
 from minilp.energy import events
 
 if TYPE_CHECKING:
@@ -25,15 +26,11 @@ def plot(report: Report, path: str | os.PathLike[str]) -> bool:
     bool
         False where matplotlib is not installed; nothing is written then.
     """
-    try:
-        import matplotlib
-    except ImportError:
+    if not figures.available():
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     unit, scale = report.unit
-    figure, axes = plt.subplots(figsize=(8.5, 1.2 + 0.6 * len(report.priced)))
+    figure = figures.new(8.5, 1.2 + 0.6 * len(report.priced))
+    axes = figure.subplots()
     left = dict.fromkeys(report.priced, 0.0)
     for role in (*events.ROLES, "memory"):
         widths = {name: priced.total(role) * scale / report.batch_size for name, priced in report.priced.items()}
@@ -44,7 +41,5 @@ def plot(report: Report, path: str | os.PathLike[str]) -> bool:
     axes.set_xlabel(f"{unit} an image, one training step ({report.prices.name})")
     axes.set_title(f"{report.model}, batch {report.batch_size}")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not upon them
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    figures.save(figure, path)
     return True

@@ -42,9 +42,9 @@ from typing import Any
 
 import numpy as np
 
-from minilp import data
+from minilp import data, files
 from minilp.optim import Optimizer
-from minilp.training import Diverged, TrainConfig, files, machine
+from minilp.training import Diverged, TrainConfig, machine
 from minilp.training.session import Session, evaluate_model
 
 BITS = (16, 15, 14, 13, 12, 11, 10)

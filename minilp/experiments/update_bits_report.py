@@ -1,14 +1,12 @@
 """The sweep over update widths as a table and as a picture."""
 from __future__ import annotations
 
-import io
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from minilp.training import files, plots
+from minilp import figures
 
 
 def scores(record: dict[str, Any]) -> dict[str, dict[str, dict[int | None, list[float | None]]]]:
@@ -94,14 +92,10 @@ def plot(record: dict[str, Any], path: str | os.PathLike[str]) -> bool:
     bool
         False if matplotlib is missing; then no file is written.
     """
-    if not plots.available():
+    if not figures.available():
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     found = scores(record)
-    figure = Figure(figsize=(5.5 * len(found), 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.new(5.5 * len(found), 4)
     for axes, (rounding, optimizers) in zip(figure.subplots(1, len(found), sharey=True, squeeze=False)[0],
                                             found.items(), strict=True):
         for number, (optimizer, widths) in enumerate(optimizers.items()):
@@ -116,7 +110,5 @@ def plot(record: dict[str, Any], path: str | os.PathLike[str]) -> bool:
         axes.set(xlabel="bits of stored weights (dashed: float32)", title=f"updates rounded: {rounding}")
         axes.legend()
     figure.axes[0].set_ylabel("test accuracy in %")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})  # no version: same record, same bytes
-    files.write_atomic(pathlib.Path(path), png.getvalue())
+    figures.save(figure, path)
     return True

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from minilp import files
 from minilp.formats import Format, QTensor
-from minilp.training import files
 
 KEY, VERSION = "minilp", 1
 

@@ -1,17 +1,15 @@
 """An inspection in words and pictures: the table, histograms in characters, the PNG, the JSON."""
 from __future__ import annotations
 
-import io
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minilp.training import files, plots
+from minilp import figures
 
 SHADES = " .:-=+*#%@"
 WIDTH = 28  # binades in a histogram of characters
@@ -113,14 +111,10 @@ class Inspection:
         bool
             False if matplotlib is missing; then no file is written.
         """
-        if not plots.available():
+        if not figures.available():
             return False
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         layers, roles = (list(dict.fromkeys(row[key] for row in self.rows)) for key in ("layer", "role"))
-        figure = Figure(figsize=(3.6 * len(roles), 1.5 * len(layers) + 0.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = figures.new(3.6 * len(roles), 1.5 * len(layers) + 0.6)
         axes = figure.subplots(len(layers), len(roles), squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -133,9 +127,7 @@ class Inspection:
             ax.set_title(f"{row['layer']} {row['role']}, ARE {row['are']:.3f}, zeros {row['zeros']:.0%}", fontsize=7)
             ax.tick_params(labelsize=6)
         figure.supxlabel("log2 |x|, whole binades; grey: the numbers, blue: decoded", fontsize=8)
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
-        files.write_atomic(pathlib.Path(path), png.getvalue())
+        figures.save(figure, path)
         return True
 
 

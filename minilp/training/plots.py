@@ -1,18 +1,11 @@
 """Pictures of trainings, where matplotlib is installed; without it nothing is drawn and nothing fails."""
 from __future__ import annotations
 
-import importlib.util
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minilp.training import files
-
-
-def available() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
+from minilp import figures
 
 
 def curves(rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path) -> bool:
@@ -50,13 +43,9 @@ def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path
     bool
         False if matplotlib is missing; then no file is written.
     """
-    if not available():
+    if not figures.available():
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.new(10, 4)
     loss, acc = figure.subplots(1, 2)
     for number, (name, rows) in enumerate(runs.items()):
         epochs = [row["epoch"] for row in rows]
@@ -67,7 +56,5 @@ def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path
     loss.set(xlabel="epoch", ylabel="cross-entropy loss")
     acc.set(xlabel="epoch", ylabel="accuracy")
     acc.legend(fontsize="small")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})  # no version inside: same rows, same bytes
-    files.write_atomic(path, png.getvalue())
+    figures.save(figure, path)
     return True

@@ -12,7 +12,7 @@ import os
 import pathlib
 from typing import Any
 
-from minilp.training import files
+from minilp import files
 from minilp.training.config import TrainConfig
 
 COLUMNS = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "images_per_s", "seconds")

@@ -30,7 +30,7 @@ def tiny(tmp_path_factory):
 def no_pictures(request, monkeypatch):
     """matplotlib takes half a second a picture: only tests that ask for ``pictures`` draw any."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("minilp.training.plots.available", lambda: False)
+        monkeypatch.setattr("minilp.figures.available", lambda: False)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from minilp.training import checkpoint, files
+from minilp import files
+from minilp.training import checkpoint
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3.5), "c": np.zeros((0, 3), np.int8),
           "flag": np.array([True, False])}

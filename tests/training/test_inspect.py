@@ -17,7 +17,7 @@ from minilp.training import inspect, inspect_model, inspect_recipe, train
 def run(tmp_path_factory, tiny):
     """A finished run of mls with every layer coded; shared, because inspecting leaves it as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilp.training.plots.available", lambda: False)
+        patch.setattr("minilp.figures.available", lambda: False)
         return train(str(tiny), recipe="mls", epochs=3, batch_size=8, lr=0.1, augment="crop_flip", quiet=True,
                      settings=["model.width=4", "first=same", "last=same"], threads=1,
                      out=tmp_path_factory.mktemp("inspected") / "run").path
@@ -157,7 +157,7 @@ def test_finer_groups_err_less(run):
 
 def test_command_line(run, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("minilp.training.plots.available", lambda: True)
+    monkeypatch.setattr("minilp.figures.available", lambda: True)
     words = ["inspect", str(run), "--layer", "conv*", "--set", "mls.group=n", "--json", str(tmp_path / "a.json"),
              "--plot", str(tmp_path / "a.png")]
     assert cli.main(words) == 0

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from minilp import cli, nn
-from minilp.training import Interrupted, checkpoint, files, train
+from minilp import cli, files, nn
+from minilp.training import Interrupted, checkpoint, train
 from minilp.training.session import Session
 
 
