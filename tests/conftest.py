@@ -1,7 +1,8 @@
 """Fixtures shared by all tests: optional oracles and data, and a guard against leaked state.
 
-``MINILP_REQUIRE=c,torch,objdump,cifar10,multi30k`` turns the skips of those names into failures (what CI sets).
+``MINILP_REQUIRE=c,torch,objdump,text,cifar10,multi30k`` turns the skips of those names into failures (what CI sets).
 """
+import importlib.util
 import json
 import os
 import pathlib
@@ -67,6 +68,24 @@ def cifar10_root():
     root = pathlib.Path(os.environ.get("MINILP_DATA", pathlib.Path.home() / ".cache" / "minilp"))
     if not (root / "cifar-10-batches-bin" / "test_batch.bin").exists():
         skip("cifar10", f"no CIFAR-10 under {root} (set MINILP_DATA)")
+    return root
+
+
+@pytest.fixture
+def needs_text(tmp_path, monkeypatch):
+    """Skip without sentencepiece and sacrebleu; learned vocabularies are kept in a folder of the test."""
+    for module in ("sentencepiece", "sacrebleu"):
+        if importlib.util.find_spec(module) is None:
+            skip("text", f"{module} is not installed (extra 'text')")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def multi30k_root():
+    """Folder that holds multi30k/."""
+    root = pathlib.Path(os.environ.get("MINILP_DATA", pathlib.Path.home() / ".cache" / "minilp"))
+    if not (root / "multi30k" / "train.en.gz").exists():
+        skip("multi30k", f"no Multi30k under {root} (set MINILP_DATA)")
     return root
 
 

@@ -9,17 +9,57 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from minilp.data import cifar10, folder, shapes10
+from minilp.data import cifar10, folder, multi30k, numbers, shapes10
 from minilp.data.dataset import Dataset
 from minilp.data.loader import Loader
+from minilp.data.parallel import ParallelText
+from minilp.data.token_loader import TokenLoader
+from minilp.data.vocabulary import SubwordVocabulary, Vocabulary, WordVocabulary
 
-__all__ = ["Dataset", "Loader", "available", "describe", "load"]
+__all__ = ["Dataset", "Loader", "ParallelText", "SubwordVocabulary", "TokenLoader", "Vocabulary", "WordVocabulary",
+           "available", "available_text", "describe", "load", "load_text"]
 
 
 def available() -> tuple[str, ...]:
-    """Names that `load` knows; it takes paths as well."""
+    """Names of images that `load` knows; it takes paths as well."""
     return ("cifar10", "shapes10")
+
+
+def available_text() -> tuple[str, ...]:
+    """Names of sentence pairs that `load_text` knows."""
+    return ("multi30k", "numbers")
+
+
+def load_text(name: str, root: str | os.PathLike[str] | None = None, **options: Any
+              ) -> tuple[ParallelText, ParallelText, ParallelText]:
+    """Load sentence pairs by name. Never downloads.
+
+    Parameters
+    ----------
+    name : str
+        "multi30k" (files), or "numbers" (generated).
+    root : path-like, optional
+        Where multi30k's folder is; default $MINILP_DATA, else ~/.cache/minilp.
+    **options
+        Of `multi30k.load` or `numbers.load`.
+
+    Returns
+    -------
+    train, val, test : ParallelText
+
+    Raises
+    ------
+    FileNotFoundError, ImportError, ValueError
+        The files or sentencepiece are not there, the name or an option is unknown, or a file is damaged.
+    """
+    if name not in available_text():
+        raise ValueError(f"data: {name!r} is no set of sentence pairs; expected {' or '.join(available_text())}")
+    try:
+        return numbers.load(**options) if name == "numbers" else multi30k.load(root, **options)
+    except TypeError as error:
+        raise ValueError(f"data: {name} does not take {options} ({error})") from error
 
 
 def load(name_or_path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
@@ -49,6 +89,8 @@ def load(name_or_path: str | os.PathLike[str], root: str | os.PathLike[str] | No
     if name == "cifar10":
         return cifar10.load(root)
     path = Path(name).expanduser()
+    if name in available_text():
+        raise ValueError(f"data: {name} holds sentence pairs; load_text reads it")
     looks_like_path = len(path.parts) > 1 or path.is_absolute() or path.suffix == ".npz"
     if path.exists() or looks_like_path:
         return folder.load(path)
@@ -61,13 +103,16 @@ def load(name_or_path: str | os.PathLike[str], root: str | os.PathLike[str] | No
 def describe(name_or_path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> str:
     """Load a data set and summarise it in a few printable lines.
 
-    Parameters and errors as `load`.
+    Parameters and errors as `load` and `load_text`.
 
     Returns
     -------
     str
-        Sizes, classes, images per class, channel statistics and origin; no newline at the end.
+        Sizes, classes, images per class, channel statistics and origin; of sentence pairs the vocabulary, lengths and
+        an example. No newline at the end.
     """
+    if name_or_path in available_text():
+        return _describe_text(*load_text(os.fspath(name_or_path), root))
     train, test = load(name_or_path, root)
     lines = [f"{train.name}: {train.source}"]
     for split in (train, test):
@@ -81,3 +126,14 @@ def describe(name_or_path: str | os.PathLike[str], root: str | os.PathLike[str] 
     mean, std = (" ".join(f"{v:.4f}" for v in values) for values in (train.mean, train.std))
     lines.append(f"  train mean {mean}, std {std}")
     return "\n".join(lines)
+
+
+def _describe_text(*splits: ParallelText) -> str:
+    first = splits[0]
+    lines = [f"{first.name}: {first.languages[0]} to {first.languages[1]}, {first.vocabulary.size} tokens"]
+    for split in splits:
+        sides = [[len(ids) for ids in side] for side in (split.sources, split.targets)]
+        lengths = " and ".join(f"{sum(side) / len(side):.1f} (at most {max(side)})" for side in sides)
+        lines.append(f"  {split.split:<5}  {len(split):>6} pairs, tokens of a sentence {lengths}")
+    lines.append(f"  first: {first.texts[0][0]}\n      -> {first.texts[0][1]}")
+    return "\n".join([*lines, *(f"  {note}" for split in splits for note in split.notes)])

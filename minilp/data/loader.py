@@ -64,9 +64,9 @@ class Loader:
         if not isinstance(dataset, Dataset):
             raise TypeError(f"dataset: got {type(dataset).__name__}; expected a minilp.data.Dataset")
         self.dataset = dataset
-        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.batch_size = whole("batch_size", batch_size, 1)
         self.shuffle = bool(shuffle)
-        self.seed = _whole("seed", seed, 0)
+        self.seed = whole("seed", seed, 0)
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment: got {augment!r}; expected one of {', '.join(map(repr, AUGMENTATIONS))}")
         self.augment = augment
@@ -93,7 +93,7 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices into the dataset in the order in which `epoch` visits them, int64 (N,)."""
-        epoch = _whole("epoch", epoch, 0)
+        epoch = whole("epoch", epoch, 0)
         if not self.shuffle:
             return np.arange(len(self.dataset))
         return self._rng(_ORDER, epoch).permutation(len(self.dataset))
@@ -120,7 +120,7 @@ class Loader:
             An argument out of range (at the call, not at the first batch).
         """
         order = self.order(epoch)
-        if _whole("start", start, 0) > len(self):
+        if whole("start", start, 0) > len(self):
             raise ValueError(f"start: got {start}; expected 0 to {len(self)}, the number of batches")
         return self._walk(order, epoch, start)
 
@@ -145,7 +145,8 @@ class Loader:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=key)))
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def whole(name: str, value: int, least: int) -> int:
+    """An argument that must be an integer of at least `least`. Raises TypeError or ValueError that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r}; expected an integer")
     if value < least:
