@@ -220,7 +220,7 @@ def _add_inspect(sub: argparse.ArgumentParser) -> None:
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz file")
-    sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ...")
+    sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ..., vgg11")
     sub.add_argument("--recipe", metavar="NAME", help=f"potq (default); one of {', '.join(recipe.PRESETS)}")
     sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
     sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
@@ -230,6 +230,8 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--momentum", type=REAL, metavar="X", help="of sgd, Nesterov's (default 0.9)")
     sub.add_argument("--weight-decay", type=REAL, metavar="X", help="default 5e-4 (sgd), 1e-2 (adamw), 0 (madam)")
     sub.add_argument("--schedule", metavar="NAME", help="onecycle (default), cosine, step or constant")
+    sub.add_argument("--train-images", type=WHOLE, metavar="N", help="train on N of the training images, the same for "
+                     "every seed (default all)")
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",

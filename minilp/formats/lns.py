@@ -54,7 +54,7 @@ class LNS(Format):
         ``path="bins"``: one constant for each of the gamma remainders, or for ``lut`` of them and straight lines
         (1 + r/gamma) between.
     lut : int or None
-        Constants of ``convert="hybrid"``: a power of two, 1 to gamma.
+        Constants of ``convert="hybrid"``: a power of two, 1 to gamma; None is gamma, which makes it exact.
     accumulator : int or None
         ``path="bins"``: bits of the accumulator, 8 to 32 (24 is our model of the paper's); None is exact.
     """
@@ -86,7 +86,7 @@ class LNS(Format):
                              f"normal numbers {OCTAVES}: expected fewer bits or a larger gamma")
         if self.convert == "exact" and self.lut is not None:
             raise ValueError(f"LNS: lut is for convert='hybrid' and must be None otherwise, got {self.lut!r}")
-        if self.convert == "hybrid" and self.lut not in [2**i for i in range(self.gamma.bit_length())]:
+        if self.lut is not None and self.lut not in [2**i for i in range(self.gamma.bit_length())]:
             raise ValueError(f"LNS: lut must be a power of two from 1 to gamma={self.gamma} for convert='hybrid', got "
                              f"{self.lut!r}")
         if self.accumulator is not None and not _integer(self.accumulator, 8, 32):
@@ -122,7 +122,7 @@ class LNS(Format):
         """What runs: float32 on decoded values, or the bins with what they approximate."""
         if self.path == "float":
             return "in float32 on decoded codes (path=float)"
-        rounds = ["approximate constants"] if self.convert == "hybrid" else []
+        rounds = ["approximate constants"] if self.lut not in (None, self.gamma) else []
         rounds += [f"a {self.accumulator}-bit accumulator"] if self.accumulator else []
         return f"in integer bins (path=bins{''.join(f', {words}' for words in rounds)})"
 

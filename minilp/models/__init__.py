@@ -8,12 +8,14 @@ from typing import Any
 
 from minilp.models.resnet import ResNet
 from minilp.models.small_cnn import SmallCNN
+from minilp.models.vgg import VGG
 from minilp.nn import Module
 
 _builders: dict[str, Callable[..., Module]] = {
     "small_cnn": SmallCNN,
     **{f"resnet{depth}": partial(ResNet, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet": ResNet,
+    "vgg11": VGG,
 }
 
 
@@ -56,4 +58,4 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any
     return builder(num_classes=num_classes, in_channels=in_channels, **options)
 
 
-__all__ = ["ResNet", "SmallCNN", "available", "build"]
+__all__ = ["VGG", "ResNet", "SmallCNN", "available", "build"]

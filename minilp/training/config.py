@@ -85,6 +85,9 @@ class TrainConfig:
         Further keyword arguments of the optimizer (``--set optimizer.p_scale=2``).
     schedule_options : dict
         Further keyword arguments of the schedule (``--set schedule.pct_start=0.1``).
+    train_images : int or None
+        Train on so many of the training images, drawn by :meth:`minilp.data.Dataset.subset` with its seed 0 whatever
+        the training's own; None for all.
     root : str or None
         Folder of downloaded data sets.
     threads : int or None
@@ -109,6 +112,7 @@ class TrainConfig:
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     schedule_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train_images: int | None = None
     root: str | None = None
     threads: int | None = None
     save_every: int = 0
@@ -167,9 +171,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.model not in models.available():
             raise ValueError(f"model: expected one of {', '.join(models.available())}, got {self.model!r}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("save_every", 0), ("threads", 1)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("save_every", 0), ("threads", 1),
+                            ("train_images", 1)):
             value = getattr(self, name)
-            if name == "threads" and value is None:
+            if name in ("threads", "train_images") and value is None:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
@@ -214,7 +219,7 @@ class TrainConfig:
             return "from Python, with this recipe: minilp.train(recipe=...)"
         words = ["minilp", "train"]
         for name in ("data", "model", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule",
-                     "augment", "seed", "root"):
+                     "augment", "train_images", "seed", "root"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         words += ["--recipe", self.recipe.name]

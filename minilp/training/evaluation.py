@@ -5,13 +5,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from minilp import data as data_sets
 from minilp import random
 from minilp.nn import Module
 from minilp.training import checkpoint, rundir
 from minilp.training.config import TrainConfig
 from minilp.training.rundir import RunDirectory
-from minilp.training.session import build_model, evaluate_model, load_model
+from minilp.training.session import build_model, evaluate_model, load_data, load_model
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def evaluate(path: str | os.PathLike[str], root: str | os.PathLike[str] | None =
     """
     model, run, meta = restore(path)
     config = TrainConfig.load(run.file(rundir.CONFIG))
-    _, test = data_sets.load(config.data, root or config.root)
+    _, test = load_data(config, root)
     if list(test.classes) != meta["classes"]:
         raise ValueError(f"data: {config.data} has the classes {test.classes}, the run was trained on "
                          f"{meta['classes']}")

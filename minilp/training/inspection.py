@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from minilp import data as data_sets
 from minilp import models, operands, random
 from minilp import recipe as recipes
 from minilp.autograd import Tensor
@@ -26,6 +25,7 @@ from minilp.training.config import TrainConfig
 from minilp.training.evaluation import restore
 from minilp.training.inspection_report import Inspection
 from minilp.training.inspection_tally import Tally
+from minilp.training.session import load_data
 
 Batch = tuple[np.ndarray, np.ndarray]
 PLAYED = ("weight", "act", "error", "wgrad")
@@ -70,7 +70,7 @@ def inspect(run: str | os.PathLike[str], *, recipe: str | Recipe | None = None, 
     other = None
     if recipe is not None or settings:
         other = _changed(config.recipe if recipe is None else recipe, settings)
-    train, _ = data_sets.load(config.data, root or config.root)
+    train, _ = load_data(config, root)
     loader = Loader(train, config.batch_size, seed=config.seed,
                     augment=None if config.augment == "none" else config.augment)
     coming = itertools.islice(_coming(loader, meta["epoch"], meta["batch"]), batches)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minilp import data as data_sets
 from minilp.kernels import set_num_threads
 from minilp.kernels import threads as current_threads
 from minilp.nn import Module
@@ -20,7 +19,7 @@ from minilp.training.config import MAY_CHANGE, TrainConfig
 from minilp.training.progress import Progress, interruptible
 from minilp.training.run_energy import describe, run_energy
 from minilp.training.rundir import RunDirectory
-from minilp.training.session import Session, evaluate_model
+from minilp.training.session import Session, evaluate_model, load_data
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Interrupted(KeyboardInterrupt):
 def train(data: str | None = None, model: str | None = None, recipe: str | Recipe | None = None, *,
           epochs: int | None = None, batch_size: int | None = None, optimizer: str | None = None,
           lr: float | None = None, momentum: float | None = None, weight_decay: float | None = None,
-          schedule: str | None = None,
-          augment: str | None = None, seed: int | None = None, settings: Iterable[str] | Mapping[str, Any] = (),
+          schedule: str | None = None, augment: str | None = None, train_images: int | None = None,
+          seed: int | None = None, settings: Iterable[str] | Mapping[str, Any] = (),
           root: str | os.PathLike[str] | None = None, threads: int | None = None, save_every: int | None = None,
           out: str | os.PathLike[str] | None = None, resume: bool = False, quiet: bool = False) -> Result:
     """Train a model and leave a run directory behind.
@@ -78,7 +77,7 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
         ``"small_cnn"`` (default), ``"resnet20"``, ...; see :func:`minilp.models.available`.
     recipe : str or Recipe, optional
         ``"potq"`` (default), ``"fp32"``, or a recipe of your own.
-    epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, augment, seed, settings
+    epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, augment, train_images, seed, settings
         See :class:`~minilp.training.TrainConfig`; None means the default of the data set, the optimizer or the recipe.
     root, threads, save_every
         The same; a resumed run may name these anew.
@@ -108,7 +107,7 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     given: dict[str, Any] = {
         "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size,
         "optimizer": optimizer, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
-        "augment": augment, "seed": seed,
+        "augment": augment, "train_images": train_images, "seed": seed,
         "root": None if root is None else os.fspath(root), "threads": threads, "save_every": save_every}
     config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
     run, hint = rundir.choose(out, config.name, resume)
@@ -149,7 +148,7 @@ class _Training:
 
     def __init__(self, config: TrainConfig, run: RunDirectory, stopped: Any, quiet: bool) -> None:
         self.config, self.run, self.stopped, self.quiet = config, run, stopped, quiet
-        self.train_set, self.test_set = data_sets.load(config.data, config.root)
+        self.train_set, self.test_set = load_data(config)
         self.session = Session(config, self.train_set)
         self.resumed = False
         self.log_lines = 0

@@ -1,12 +1,14 @@
 """A training in progress: everything that changes from step to step, how one step is made, how all of it is saved."""
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from minilp import data as data_sets
 from minilp import models, optim, random
 from minilp.autograd import Tensor
 from minilp.contract import rounding_context
@@ -15,6 +17,36 @@ from minilp.nn import Module, functional
 from minilp.training import checkpoint
 from minilp.training.config import TrainConfig
 from minilp.training.diverged import Diverged, find_gradient, find_parameter, find_value, is_about_nan
+
+
+def load_data(config: TrainConfig, root: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
+    """The images of a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Names the data set and how many of its training images take part.
+    root : path, optional
+        Folder of the data sets, if not the configuration's.
+
+    Returns
+    -------
+    train, test : Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If they are not there; the message says how to get them.
+    ValueError
+        If there are fewer training images.
+    """
+    train, test = data_sets.load(config.data, root or config.root)
+    if config.train_images is None:
+        return train, test
+    if config.train_images > len(train):
+        raise ValueError(f"train_images: {config.data_name} has {len(train)} training images, got "
+                         f"{config.train_images}")
+    return train.subset(config.train_images), test
 
 
 def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> Module:

@@ -199,6 +199,20 @@ def test_hybrid_conversion_reaches_the_kernel():
         got = fmt.contract(a, b, Spec("linear_weight_grad"))[0, 0]
         assert got == pytest.approx(2.0**31 * constant * float(fmt.s(1)) ** 2, rel=1e-6)
     assert "approximate" in LNS(path="bins", convert="hybrid", lut=2).arithmetic
+
+
+def test_hybrid_without_a_table_length_is_exact():
+    """So that ``--set lns.convert=hybrid --set lns.lut=4`` can name one field after the other."""
+    x = numbers((5, 33))
+    results = [fmt.contract(fmt.encode(x), fmt.encode(x), Spec("linear"))
+               for fmt in (LNS(path="bins"), *(LNS(path="bins", convert="hybrid", lut=lut) for lut in (None, 8, 4)))]
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes() != results[3].tobytes()
+    assert "approximate" not in LNS(path="bins", convert="hybrid").arithmetic
+    recipe = minilp.recipe.get("lns-madam").set("lns.convert", "hybrid").set("lns.lut", 4)
+    assert recipe.act.format == LNS(convert="hybrid", lut=4)
+
+
+def test_arithmetic_names_the_accumulator():
     assert LNS(path="bins", accumulator=24).arithmetic == "in integer bins (path=bins, a 24-bit accumulator)"
 
 
@@ -224,7 +238,7 @@ def test_cost():
     ({"bits": 3}, "bits"), ({"bits": 17}, "bits"), ({"bits": True}, "bits"), ({"gamma": 6}, "gamma"),
     ({"gamma": 2**16}, "gamma"), ({"gamma": 0}, "gamma"), ({"zero": "none"}, "zero"), ({"draw": "log"}, "draw"),
     ({"path": "int"}, "path"), ({"convert": "lut"}, "convert"), ({"lut": 4}, "lut is for convert='hybrid'"),
-    ({"convert": "hybrid"}, "lut"), ({"convert": "hybrid", "lut": 3}, "lut"), ({"convert": "hybrid", "lut": 16}, "lut"),
+    ({"convert": "hybrid", "lut": 3}, "lut"), ({"convert": "hybrid", "lut": 16}, "lut"),
     ({"accumulator": 4}, "accumulator"), ({"accumulator": "24"}, "accumulator"),
     ({"bits": 9, "gamma": 1}, "spans 255 octaves, float32's normal numbers 253"),
     ({"bits": 16, "gamma": 64}, "spans 511.98.* octaves"), ({"bits": 9, "gamma": 1, "zero": "code"}, "254 octaves")])

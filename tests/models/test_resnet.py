@@ -50,7 +50,7 @@ def test_every_name_builds(name):
     options = {"depth": 8} if name == "resnet" else {}
     model = models.build(name, num_classes=7, in_channels=1, width=4, **options).eval()
     with no_grad():
-        out = model(Tensor(np.zeros((2, 1, 16, 16), np.float32)))
+        out = model(Tensor(np.zeros((2, 1, 32, 32), np.float32)))
     assert out.shape == (2, 7)
 
 
