@@ -7,6 +7,7 @@ so sums inside a group are sums of integers. Our re-implementation; what is not 
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -136,11 +137,13 @@ class MLS(Format):
         field, mantissa = level >> self.man, level & (2**self.man - 1)
         return np.where(field == 0, mantissa, (2**self.man + mantissa) << np.maximum(field - 1, 0))
 
+    @functools.cache  # noqa: B019 (a format is a value: few exist, and equal ones share the table)
     def wide_table(self) -> np.ndarray:
-        """int16 of length 256: the integer of each code, indexed by ``code & 255``."""
+        """int16 of length 256: the integer of each code, indexed by ``code & 255``; read-only."""
         table, whole = np.zeros(256, np.int16), self.integers()
         table[: len(whole)] = whole
         table[257 - len(whole):] = -whole[:0:-1]
+        table.flags.writeable = False
         return table
 
     def table(self) -> np.ndarray | None:

@@ -5,6 +5,7 @@ gives the result its layout. Both give the same bits.
 """
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,17 @@ class Operand:
 
     def groups(self) -> tuple[Array, Array]:
         """Mantissas and exponents (int32) of every (first axis, second axis)."""
-        shape = self.codes.shape[:2]
-        return (np.broadcast_to(self.mantissa.reshape(self.mantissa.shape[:2]).astype(np.int32), shape),
-                np.broadcast_to(self.exponent.reshape(self.exponent.shape[:2]).astype(np.int32), shape))
+        shape, (mantissa, exponent) = self.codes.shape[:2], (x.reshape(x.shape[:2]).astype(np.int32)
+                                                             for x in (self.mantissa, self.exponent))
+        if mantissa.shape == exponent.shape == shape:
+            return mantissa, exponent
+        return np.broadcast_to(mantissa, shape), np.broadcast_to(exponent, shape)
 
     def varies(self, axis: int) -> bool:
         """Whether group scales vary along one of the first two axes."""
         return self.exponent.shape[axis] > 1 or self.mantissa.shape[axis] > 1
 
-    @property
+    @functools.cached_property
     def largest(self) -> int:
         """Largest integer."""
         return int(self.table.max())
@@ -194,10 +197,10 @@ def _one_group(x: Array, y: Array, a: Operand, b: Operand, g: Geometry, runs: bo
     """
     largest = sum(int(scales[1].max(initial=0)) for scales in (scales_a, scales_b))
     if active() == "c" and x.size and y.size and bits + SIGNIFICAND_BITS <= 63:
+        wide = bits + SIGNIFICAND_BITS > 31 or largest > 118
+        emulate = bits + SIGNIFICAND_BITS * (g.kind != "conv2d_weight_grad") <= 24 and max(a.largest, b.largest) <= 127
         return mls_c.contract(x, y, a.table, b.table, g, runs, (scales_a[0], scales_b[0]), (scales_a[1], scales_b[1]),
-                              bits + SIGNIFICAND_BITS > 31 or largest > 118, 1.0 if scale is None else scale,
-                              emulate=bits + SIGNIFICAND_BITS * (g.kind != "conv2d_weight_grad") <= 24
-                              and max(a.largest, b.largest) <= 127)
+                              a.largest * b.largest, wide, 1.0 if scale is None else scale, emulate=emulate)
     count(f"mls_{g.kind}[numpy]")
     dtype: Any = np.float32 if bits <= 24 - SIGNIFICAND_BITS else np.float64
     left, right = (op.table.astype(dtype)[codes.view(np.uint8)] for op, codes in ((a, x), (b, y)))

@@ -13,11 +13,11 @@ from minilp.kernels.reference_mls import result_shape
 SUMMED = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}
 """The axes of both operands that the groups of a sum follow."""
 UNSUPPORTED = 4  # a status: kernels of this tier hold no sums as large
-C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
+POINTERS = {"b": "int8_t *", "h": "int16_t *", "i": "int32_t *", "f": "float *"}  # by NumPy's one-letter names
 
 
 def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, runs: bool, bits: tuple[Array, Array],
-             exponents: tuple[Array, Array], wide: bool, scale: float, *, emulate: bool = False) -> Array:
+             exponents: tuple[Array, Array], product: int, wide: bool, scale: float, *, emulate: bool = False) -> Array:
     """One contraction of one group of channels, in runs over its outermost index or in one.
 
     Parameters
@@ -32,6 +32,8 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
         As for :func:`minilp.kernels.reference_mls.contract`.
     bits, exponents : tuple of np.ndarray
         Group scales ``(1 + bit / 2) * 2^-exponent`` of each operand by its first two logical axes.
+    product : int
+        The largest product of two integers.
     wide : bool
         Sums in 64 bits: those of a group, times their significand, may not fit 31, or exponents exceed 118 in sum.
     scale : float
@@ -47,7 +49,7 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     """
     result = empty(result_shape(g), np.float32)
     shared = {"out": result, "scale": scale, "one": not runs, "wide": wide,
-              "product": int(table_a.max()) * int(table_b.max()), "kernel": g.kernel, "stride": g.stride,
+              "product": product, "kernel": g.kernel, "stride": g.stride,
               "padding": g.padding, "dilation": g.dilation}
     if not runs:  # scales do not vary along the sum
         axis_a, axis_b = SUMMED[g.kind]
@@ -96,7 +98,7 @@ def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int
     geometry = ffi.new(f"{struct} *")
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
+            value = ffi.from_buffer(POINTERS[value.dtype.char], value)
         setattr(geometry, name, value)
     if emulate and kernel_family() != "shift":
         status = int(getattr(lib(), f"{struct.replace('mls', 'mls_dot')}_contract")(geometry))
