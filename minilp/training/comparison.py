@@ -22,8 +22,8 @@ class Comparison:
     Attributes
     ----------
     rows : tuple of dict
-        One a run: ``run``, ``test_acc`` in [0, 1], ``gap`` to the first run (positive is better), ``images_per_s``,
-        ``bits`` (weight, act, error; 32 is float32), ``energy_pj_per_image`` (training) and ``energy_pj`` (the run,
+        One a run: ``run``, ``test_acc`` in [0, 1], ``gap`` to the first run (positive is better), both None where a
+        run diverged; ``images_per_s`` (None without a whole epoch), ``bits`` (weight, act, error; 32 is float32), ``energy_pj_per_image`` (training) and ``energy_pj`` (the run,
         evaluations included; both None where unknown), ``seconds``, ``epochs``.
     plot : pathlib.Path or None
         The picture; None without matplotlib.
@@ -35,8 +35,9 @@ class Comparison:
     def __str__(self) -> str:
         table = [HEADINGS]
         for row in self.rows:
-            table.append((row["run"], f"{row['test_acc']:.2%}", f"{row['gap'] * 100:+.2f}",
-                          f"{row['images_per_s']:.0f}", "/".join(map(str, row["bits"])),
+            table.append((row["run"], "diverged" if row["test_acc"] is None else f"{row['test_acc']:.2%}",
+                          "-" if row["gap"] is None else f"{row['gap'] * 100:+.2f}",
+                          "-" if row["images_per_s"] is None else f"{row['images_per_s']:.0f}", "/".join(map(str, row["bits"])),
                           _shown(row["energy_pj_per_image"], 1e6), _shown(row["energy_pj"], 1e12),
                           f"{row['seconds']:.1f}", str(row["epochs"])))
         widths = [max(len(line[i]) for line in table) for i in range(len(HEADINGS))]
@@ -71,13 +72,17 @@ def compare(paths: Iterable[str | os.PathLike[str]], plot: str | os.PathLike[str
     for run, result in zip(runs, results, strict=True):
         recipe = Recipe.from_config(result["config"]["recipe_config"])
         rows.append({"run": str(run.path), "test_acc": result["test_acc"],
-                     "gap": result["test_acc"] - results[0]["test_acc"], "images_per_s": result["images_per_s"],
+                     "gap": _gap(result["test_acc"], results[0]["test_acc"]), "images_per_s": result["images_per_s"],
                      "bits": tuple(_bits(role) for role in (recipe.weight, recipe.act, recipe.error)),
                      "energy_pj_per_image": result.get("energy_pj_per_image"), "energy_pj": result.get("energy_pj"),
                      "seconds": result["seconds"], "epochs": len(result["epochs"])})
     drawn = plot is not None and plots.compared(
         {str(run.path): result["epochs"] for run, result in zip(runs, results, strict=True)}, pathlib.Path(plot))
     return Comparison(tuple(rows), pathlib.Path(plot) if drawn and plot is not None else None)
+
+
+def _gap(accuracy: float | None, first: float | None) -> float | None:
+    return None if accuracy is None or first is None else accuracy - first
 
 
 def _bits(role: Role | None) -> int:

@@ -16,8 +16,10 @@ from minilp.recipe import Recipe
 from minilp.report import describe_recipe
 from minilp.training import checkpoint, machine, plots, rundir
 from minilp.training.config import MAY_CHANGE, TrainConfig
+from minilp.training.diverged import Diverged
+from minilp.training.outcome import outcome, speed
 from minilp.training.progress import Progress, interruptible
-from minilp.training.run_energy import describe, run_energy
+from minilp.training.run_energy import describe
 from minilp.training.rundir import RunDirectory
 from minilp.training.session import Session, evaluate_model, load_data
 
@@ -100,7 +102,7 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     FileNotFoundError
         If the data are not there; the message says how to get them.
     Diverged
-        If a loss or gradient becomes NaN or infinite; the last checkpoint stays.
+        If a loss or gradient becomes NaN or infinite; result.json says so, and the last checkpoint stays.
     Interrupted
         After Ctrl-C, once the state is saved.
     """
@@ -171,6 +173,9 @@ class _Training:
                 self._epoch()
             if not run.finished:
                 self._finish()
+        except Diverged as error:
+            self._finish(error)
+            raise
         finally:
             progress.close()
         return self._result()
@@ -192,7 +197,7 @@ class _Training:
             self.progress.line(f"note: {hint}")
         if self.resumed:
             self.progress.line(f"resuming {self.run.path} at epoch {self.session.epoch + 1}, "
-                               f"batch {self.session.batch + 1}" if not self.run.finished else
+                               f"batch {self.session.batch + 1}" if self.session.epoch < config.epochs else
                                f"{self.run.path} is finished already")
 
     def _log(self, line: str) -> None:
@@ -242,23 +247,18 @@ class _Training:
         raise Interrupted(f"stopped at epoch {self.session.epoch + 1}, step {self.session.step_number}; everything is "
                           f"saved. Go on with: minilp train --resume --out {self.run.path}")
 
-    def _finish(self) -> None:
-        """The picture, then result.json, which marks the run as finished."""
-        config, rows = self.config, self.run.rows()
-        plots.curves(rows, config.name, self.run.file(rundir.CURVES))
-        images_per_s, seconds = _speed(rows, len(self.train_set))
-        self.run.write_result({
-            "config": config.to_config(), "commit": machine.commit(), "epochs": rows, "test_acc": rows[-1]["test_acc"],
-            "test_loss": rows[-1]["test_loss"], "seconds": seconds, "images_per_s": images_per_s,
-            "peak_bytes": machine.peak_bytes(), **run_energy(config, self.session.model, self.train_set, self.test_set),
-            "parameters": sum(p.size for p in self.session.model.parameters()),
-            "backend": machine.describe(config.recipe),
-        })
+    def _finish(self, diverged: Diverged | None = None) -> None:
+        """The picture, then result.json, which marks the run as finished, be it by divergence."""
+        rows = self.run.rows()
+        if rows:
+            plots.curves(rows, self.config.name, self.run.file(rundir.CURVES))
+        self.run.write_result(outcome(self.config, rows, self.session.model, self.train_set, self.test_set, diverged))
 
     def _result(self) -> Result:
         """Read back what was written, and say it."""
         rows, stored = self.run.rows(), self.run.read_result()
-        images_per_s, seconds = _speed(rows, len(self.train_set))
+        images_per_s, seconds = speed(rows, len(self.train_set))
+        assert images_per_s is not None  # a training has an epoch at least
         result = Result(self.run.path, self.config, tuple(rows), self.session.model.eval(), rows[-1]["test_acc"],
                         images_per_s, seconds, stored.get("energy_pj_per_image"), stored.get("energy_pj"))
         peak = stored["peak_bytes"]
@@ -269,8 +269,3 @@ class _Training:
                      f"check: minilp eval {self.run.path}"):
             self.progress.line(line)
         return result
-
-
-def _speed(rows: list[dict[str, Any]], images: int) -> tuple[float, float]:
-    """Training images a second over all epochs, and the seconds of all epochs."""
-    return images * len(rows) / sum(images / row["images_per_s"] for row in rows), sum(row["seconds"] for row in rows)

@@ -13,6 +13,9 @@ from minilp.nn import Module
 from minilp.training.config import TrainConfig
 from minilp.training.session import build_optimizer
 
+NO_ENERGY: dict[str, Any] = {"energy_pj_per_image": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
+"""The entries of result.json where no energy is known."""
+
 
 def run_energy(config: TrainConfig, model: Module, train: Dataset, test: Dataset) -> dict[str, Any]:
     """Energy of a training by the default price list: operations only, no memory traffic.
@@ -35,7 +38,7 @@ def run_energy(config: TrainConfig, model: Module, train: Dataset, test: Dataset
         ``energy_prices`` (the list), ``energy_note``. Both energies are None where an operation has no known cost;
         the note says which.
     """
-    found: dict[str, Any] = {"energy_pj_per_image": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
+    found = dict(NO_ENERGY)
     seeds = random.get_state()
     try:
         prices = energy.load_prices()

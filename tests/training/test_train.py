@@ -9,7 +9,7 @@ import minilp
 from minilp import data, recipe
 from minilp.formats import Fixed
 from minilp.nn import functional
-from minilp.training import Diverged, TrainConfig, checkpoint, evaluate, load, machine, rundir, train
+from minilp.training import Diverged, TrainConfig, checkpoint, compare, evaluate, load, machine, rundir, train
 from minilp.training.session import Session, evaluate_model
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "images_per_s", "seconds"]
@@ -128,7 +128,12 @@ def test_divergence_names_step_layer_and_role_and_keeps_the_checkpoint(options, 
     message = str(caught.value)
     assert f"step {caught.value.step}" in message and "layer" in message
     assert any(role in message for role in roles)
-    assert not (tmp_path / "run" / "result.json").exists()
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert stored["diverged"] == {"epoch": caught.value.epoch, "step": caught.value.step, "message": message}
+    assert stored["test_acc"] is stored["test_loss"] is stored["energy_pj"] is None and stored["command"]
+    assert "diverged" in str(compare([tmp_path / "run"], plot=None))
+    with pytest.raises(Diverged, match=f"step {caught.value.step} "):  # the same numbers lead to the same end
+        train(out=tmp_path / "run", resume=True, quiet=True)
     arrays, meta = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
     assert 0 < meta["step"] <= caught.value.step
     assert all(np.isfinite(array).all() for name, array in arrays.items() if name.startswith("model."))
