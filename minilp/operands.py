@@ -12,7 +12,7 @@ from minilp.formats import QTensor, Spec
 from minilp.formats.lns import LNS
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
-from minilp.roles import LayerRecipe, Role
+from minilp.roles import LayerRecipe, Role, Roles
 from minilp.watch import watchers
 
 Observer = Callable[[LayerRecipe, str, np.ndarray, Any], None]
@@ -82,8 +82,8 @@ class Operand:
         return grad, learned
 
 
-def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: int,
-           learned: dict[str, np.ndarray]) -> Operand:
+def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: int, learned: dict[str, np.ndarray],
+           roles: Roles | None = None) -> Operand:
     """Bring a tensor through the transforms of its role into codes.
 
     Parameters
@@ -98,6 +98,8 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
         How often the layer was called before in this step.
     learned : dict
         Values of the transforms' parameters by name, such as ``act_prc_gamma``.
+    roles : Roles, optional
+        Used instead of the layer's own.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
     ValueError
         If the format or a transform refuses ``x``; the message names role and layer.
     """
-    role: Role | None = getattr(layer.roles, role_name)
+    role: Role | None = getattr(layer.roles if roles is None else roles, role_name)
     if isinstance(x, QTensor):
         coded = narrowed(x, role)
         if coded is not None:

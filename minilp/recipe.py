@@ -107,8 +107,8 @@ class Recipe:
         Parameters
         ----------
         model : Module
-            Layers with a ``set_recipe`` method (Linear, Conv2d) take part; names, first and last follow registration
-            order.
+            Layers with a ``set_recipe`` method (Linear, Conv2d, MultiheadAttention) take part; names, first and last
+            follow registration order.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class Recipe:
                 raise ValueError(f"overrides: {pattern!r} matches no layer; layers are {names}")
         for index, (name, module) in enumerate(layers):
             roles = self.for_layer(name, index, len(layers))
-            module.set_recipe(None if roles is None else LayerRecipe(roles, name, index))
+            module.set_recipe(None if roles is None else LayerRecipe(roles, name, index, self.attention))
         stored.apply(model, self.update, self.state)
         return model
 

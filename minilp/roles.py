@@ -60,6 +60,30 @@ class Role:
                     tuple(transforms.from_config(step) for step in config["before"]))
 
 
+def of_products(roles: Roles) -> Roles | None:
+    """The roles of a product of two activations, each a batch of matrices (attention's scores and context).
+
+    Formats and rounding are those of ``act`` and ``error``. Every matrix of the batch (one head of one sentence) keeps
+    a scale of its own; a scale for each token is what formats have that sum in runs of one scale (MLS: a group for each
+    token, MX: blocks along the sum), for the backward products sum over the tokens. Transforms stay out: they are made
+    for the inputs of layers, and learn one value a layer. All of this is our choice.
+
+    Parameters
+    ----------
+    roles : Roles
+        Of the layer.
+
+    Returns
+    -------
+    Roles or None
+        None if both are float32.
+    """
+    both = {name: None if role is None else Role(role.format, () if role.format.blocks_along_sum else (0,),
+                                                 role.rounding)
+            for name, role in (("act", roles.act), ("error", roles.error))}
+    return None if roles.act is None and roles.error is None else Roles(**both)
+
+
 def as_role(name: str, value: Any) -> Role | None:
     if value is None or isinstance(value, Role):
         return value
@@ -106,10 +130,18 @@ class LayerRecipe:
         Dotted name, for messages.
     index : int
         Place among the weighted layers; selects the layer's rounding streams.
+    attention : {"coded", "float"}
+        Whether the two products of attention are coded, if the layer has them.
+
+    Attributes
+    ----------
+    products : Roles or None
+        What the operands of attention's products play, ``act`` and ``error``; None is float32. See :func:`of_products`.
     """
 
-    def __init__(self, roles: Roles, name: str = "", index: int = 0) -> None:
+    def __init__(self, roles: Roles, name: str = "", index: int = 0, attention: str = "coded") -> None:
         self.roles, self.name, self.index = roles, name, index
+        self.products = of_products(roles) if attention == "coded" else None
         self.calls = 0
         self.clock: tuple[int, int, int] | None = None
         self._parameters: dict[str, Parameter] = {}

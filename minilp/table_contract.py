@@ -32,6 +32,8 @@ def table_contract(a: QTensor, b: QTensor, spec: Spec) -> Any:
     OverflowError
         If a result is beyond the largest float32.
     """
+    if spec.layout is not None:
+        return NotImplemented
     tables: list[np.ndarray] = []
     units: list[np.ndarray] = []
     for q, axes in zip((a, b), spec.axes, strict=True):

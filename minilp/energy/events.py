@@ -13,6 +13,8 @@ ROLES = (*PRODUCTS, QUANTISATION, SCALING, TREE, NORM, OPTIMIZER)
 """What operations are for: the three products, coding operands, scales inside and behind sums, adding runs, ..."""
 
 OPERANDS = {FORWARD: ("act", "weight"), INPUT_GRAD: ("error", "weight"), WEIGHT_GRAD: ("error", "act")}
+FACTORS = {FORWARD: ("act", "act"), INPUT_GRAD: ("error", "act"), WEIGHT_GRAD: ("error", "act")}
+"""The same of a product of two activations; their order does not matter to a count, and is this one in every record."""
 
 
 class Operand(NamedTuple):

@@ -54,7 +54,8 @@ class Sequence:
         width, heads, part = self.width, self.heads, self.width // self.heads
         for which, tokens in (("query", queries), ("key", keys), ("value", keys)):
             self.linear(f"{name}.{which}", tokens, width, width)
-        self.layers.append(LayerShape(name=f"{name}.scores", kind="matmul", m=queries, k=part, n=keys, heads=heads))
+        self.layers.append(LayerShape(name=f"{name}.scores", kind="matmul", m=queries, k=part, n=keys, heads=heads,
+                                      keys=True))
         self.each(f"{name}.scale", "mul", heads * queries, keys)
         self.layers.append(LayerShape(name=f"{name}.softmax", kind="softmax", elements=heads * queries * keys,
                                       features=keys))

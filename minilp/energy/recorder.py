@@ -155,9 +155,10 @@ class Recorder(Watcher):
 
     def _room_product(self, layer: str, spec: Any, out: tuple[int, ...], *operands: tuple[Any, ...]) -> None:
         """A contraction of the room; the operands as :func:`_facts` describes them."""
-        role = spec.kind.split("_", 1)[1] if "_" in spec.kind else events.FORWARD
-        first, second = (Operand(name, fmt, math.prod(shape), bits) for name, (shape, fmt, bits, _)
-                         in zip(events.OPERANDS[role], operands, strict=True))
+        role = spec.product
+        pairs = list(zip((events.OPERANDS if spec.layout is None else events.FACTORS)[role],
+                         operands[::-1] if spec.kind == "context_value_grad" else operands, strict=True))
+        first, second = (Operand(name, fmt, math.prod(shape), bits) for name, (shape, fmt, bits, _) in pairs)
         shapes = [shape for shape, *_ in operands]
         runs = spec.runs(*shapes, *(events.parts(scales, len(shape)) for shape, _, _, scales in operands))
         self.tally[Product(layer, role, spec.macs(*shapes, out), math.prod(out), runs, first, second)] += 1

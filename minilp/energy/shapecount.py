@@ -17,9 +17,10 @@ from minilp.energy.events import Encoding, Normalised, Operand, Product, Updated
 from minilp.energy.recorder import count
 from minilp.energy.shapes import LayerShape
 from minilp.formats import Format, Spec
+from minilp.formats.spec import KINDS
 from minilp.operands import narrowed
 from minilp.recipe import Recipe
-from minilp.roles import LayerRecipe, Role, Roles
+from minilp.roles import LayerRecipe, Role, Roles, of_products
 
 Build = Callable[[list[Parameter]], optim.Optimizer]
 NORM_KINDS = {"batch_norm": ("norm_training", "norm_eval"), "layer_norm": ("layer_norm", "layer_norm")}
@@ -58,9 +59,8 @@ def count_shapes(layers: Iterable[LayerShape], recipe: Recipe, batch_size: int =
     for layer in listed:
         if layer.is_contraction:
             if layer.kind == "matmul":
-                roles = dataclasses.replace(recipe.roles, weight=recipe.act) if recipe.attention == "coded" else None
-                if roles is not None and roles.act is None:
-                    roles = None
+                played = of_products(recipe.roles) if recipe.attention == "coded" else None
+                roles = None if played is None else dataclasses.replace(played, weight=played.act)
             else:
                 roles = recipe.for_layer(layer.name, weighted.index(layer), len(weighted))
             stored = recipe.update if layer.kind != "matmul" else None
@@ -88,8 +88,9 @@ def _tensors(layer: LayerShape, n: int) -> tuple[dict[str, tuple[int, ...]], Spe
         act, out = (n * layer.tokens, layer.in_features), (n * layer.tokens, layer.out_features)  # type: ignore[assignment]
         return {"act": act, "weight": (layer.out_features, layer.in_features), "error": out}, Spec("linear")
     products = n * layer.heads
-    return ({"act": (products * layer.m, layer.k), "weight": (products * layer.n, layer.k),
-             "error": (products * layer.m, layer.n)}, Spec("linear"))
+    second = (products, layer.n, layer.k) if layer.keys else (products, layer.k, layer.n)
+    return ({"act": (products, layer.m, layer.k), "weight": second, "error": (products, layer.m, layer.n)},
+            Spec("scores" if layer.keys else "context"))
 
 
 def _source(update: Role | None, role: Role, shape: tuple[int, ...]) -> Format | None:
@@ -126,11 +127,16 @@ def _count_contraction(tally: collections.Counter[Any], layer: LayerShape, roles
         if which == events.INPUT_GRAD and not layer.input_grad:
             continue
         pair = events.OPERANDS[which]
-        kind = spec if which == events.FORWARD else dataclasses.replace(spec, kind=f"{spec.kind}_{which}")
-        (a, a_parts), (b, b_parts) = operand(pair[0], kind, 0), operand(pair[1], kind, 1)
+        if spec.layout is not None:
+            kind = next(Spec(name) for name in KINDS if name.startswith(spec.kind) and Spec(name).product == which)
+        else:
+            kind = spec if which == events.FORWARD else dataclasses.replace(spec, kind=f"{spec.kind}_{which}")
+        places = (1, 0) if kind.kind == "context_value_grad" else (0, 1)
+        (a, a_parts), (b, b_parts) = (operand(name, kind, place) for name, place in zip(pair, places, strict=True))
         out = {events.FORWARD: "error", events.INPUT_GRAD: "act", events.WEIGHT_GRAD: "weight"}[which]
         outputs = math.prod(shapes[out])
-        runs = kind.runs(shapes[pair[0]], shapes[pair[1]], a_parts, b_parts)
+        order = slice(None, None, -1 if places == (1, 0) else 1)
+        runs = kind.runs(*[shapes[name] for name in pair][order], *(a_parts, b_parts)[order])
         tally[Product(layer.name, which, layer.macs * n, outputs, runs, a, b)] += 1
     if training and played["wgrad"] is not None and layer.kind != "matmul":
         shapes["wgrad"] = shapes["weight"]

@@ -40,6 +40,8 @@ class LayerShape:
         linear: each of ``tokens`` rows of ``in_features`` gives ``out_features``.
     m, k, n, heads : int
         matmul: ``heads`` products of (m, k) with (k, n).
+    keys : bool
+        matmul: the second factor is there as (n, k), one row for each column of the result, as keys are for scores.
     elements : int
         Elementwise kinds: elements of the result.
     features : int
@@ -79,6 +81,7 @@ class LayerShape:
     k: int = 0
     n: int = 0
     heads: int = 1
+    keys: bool = False
     elements: int = 0
     features: int = 0
     rows: int = 0

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.autograd import Function, Tensor, activations, elementwise, indexing, linalg, norm, reductions, shape, unary
+from minilp.autograd import (
+    Function,
+    Tensor,
+    activations,
+    attention,
+    elementwise,
+    indexing,
+    linalg,
+    norm,
+    reductions,
+    shape,
+    unary,
+)
 from minilp.autograd import conv as convolution
 from minilp.autograd import pool as pooling
 from minilp.autograd.engine import Context
@@ -17,16 +29,21 @@ from minilp.autograd.grad_mode import enable_grad
 from minilp.autograd.softmax import Softmax
 from minilp.contract import Contraction
 from minilp.energy.shapes import LayerShape
+from minilp.products import Product
 
 if TYPE_CHECKING:
     from minilp.nn import Module
 
 MOVES = (shape.Reshape, shape.Permute, shape.BroadcastTo, shape.Concat, shape.Stack, shape.Pad, indexing.GetItem,
-         unary.Cast)
+         unary.Cast, attention.SplitHeads, attention.MergeHeads, attention.Spread, attention.Gather)
 """Operations that move numbers and do no arithmetic."""
 
 ELEMENTWISE = {activations.ReLU: "relu", activations.GELU: "gelu", unary.Tanh: "tanh", unary.Sigmoid: "sigmoid",
                elementwise.Add: "add", elementwise.Sub: "add", elementwise.Mul: "mul", elementwise.Div: "mul"}
+
+FUSED: dict[type[Function], tuple[str, str]] = {activations.AddReLU: ("add", "relu"),
+                                                attention.MaskedSoftmax: ("mul", "softmax")}
+"""Operations that compute two layers in one pass."""
 
 
 def shapes_of(model: Module, input_shape: Sequence[int], dtype: Any = np.float32) -> tuple[LayerShape, ...]:
@@ -141,10 +158,12 @@ class _Reader:
             self.sources[node] = set().union(*(self._source(edge) for edge in node.edges if edge is not None))
             if issubclass(node.function, MOVES) or self._is_bias(node):
                 continue
-            if issubclass(node.function, activations.AddReLU):  # two layers computed in one pass
-                elements = math.prod(self.shapes[node])
-                for kind in ("add", "relu"):
-                    self.layers.append(LayerShape(name=self._name(node, kind), kind=kind, elements=elements))
+            if node.function in FUSED:  # two layers computed in one pass
+                size = self.shapes[node]
+                for kind in FUSED[node.function]:
+                    features = size[-1] if kind == "softmax" else 0
+                    self.layers.append(LayerShape(name=self._name(node, kind), kind=kind, elements=math.prod(size),
+                                                  features=features))
                 continue
             fields = self._fields(node)
             if fields["kind"] == "avg_pool" and fields["kernel"] == (1, 1):
@@ -188,8 +207,11 @@ class _Reader:
         given: Any = [None if entry is None else entry[0] for entry in node.inputs]
         if issubclass(kind, (convolution.Conv2d, linalg.Linear, Contraction)):
             return self._weighted(node, given, out)
-        if issubclass(kind, linalg.Matmul):
-            return {"kind": "matmul", "m": out[-2], "k": given[0][-1], "n": out[-1], "heads": math.prod(out[:-2])}
+        if issubclass(kind, (linalg.Matmul, Product)):
+            before = node.edges[1]
+            turned = isinstance(before, Context) and issubclass(before.function, shape.Permute)
+            return {"kind": "matmul", "m": out[-2], "k": given[0][-1], "n": out[-1], "heads": math.prod(out[:-2]),
+                    "keys": node.kind == "scores" if issubclass(kind, Product) else turned}
         if issubclass(kind, (pooling.MaxPool2d, pooling.AvgPool2d)):
             name = "max_pool" if issubclass(kind, pooling.MaxPool2d) else "avg_pool"
             return _pool(name, given[0], out, *node.geometry[-3:])

@@ -216,7 +216,7 @@ class LNS(Format):
         ValueError
             If a scale varies along an axis that the contraction sums over.
         """
-        if not (isinstance(a.format, LNS) and isinstance(b.format, LNS)):
+        if spec.layout is not None or not (isinstance(a.format, LNS) and isinstance(b.format, LNS)):
             return NotImplemented
         return lns_contract.contract(a, b, spec)
 

@@ -154,7 +154,7 @@ class Minifloat(Format):
             If a result is beyond the largest float32.
         """
         fa, fb = a.format, b.format
-        if not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
+        if spec.layout is not None or not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
             return NotImplemented
         for q, axes in zip((a, b), spec.axes, strict=True):
             bad = [axis for axis in axes if q.scales[0].shape[axis] > 1]

@@ -197,7 +197,7 @@ class MLS(Format):
         to float32, nearest even; the power of two by exponent; one float32 add. Tensor scales come once, at the end.
         Only with another MLS operand; NotImplemented too if a tensor scale varies along a summed axis.
         """
-        if not (isinstance(a.format, MLS) and isinstance(b.format, MLS)):
+        if spec.layout is not None or not (isinstance(a.format, MLS) and isinstance(b.format, MLS)):
             return NotImplemented
         for q, kept in zip((a, b), spec.kept, strict=True):
             if any(n > 1 for axis, n in enumerate(q.scales[0].shape) if axis != kept):

@@ -165,7 +165,8 @@ class MX(Format):
         With another MX of the same block size; elements may differ. NotImplemented if a scale varies inside a block of
         this contraction, which is so for codes of another one.
         """
-        if not (isinstance(a.format, MX) and isinstance(b.format, MX) and a.format.block == b.format.block):
+        both = isinstance(a.format, MX) and isinstance(b.format, MX) and a.format.block == b.format.block
+        if spec.layout is not None or not both:
             return NotImplemented
         operands = []
         for position, q in enumerate((a, b)):

@@ -151,7 +151,7 @@ class PoT(Format):
         RuntimeWarning
             If ``accumulate="int32"`` and additions overflowed; the message has their number.
         """
-        if not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
+        if spec.layout is not None or not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
             return NotImplemented
         fa, fb = a.format, b.format
         along = [_kept_scale(q, axes, spec, which) for q, axes, which in

@@ -22,6 +22,8 @@ def float_contraction(a: np.ndarray, b: np.ndarray, spec: Spec) -> np.ndarray:
     numpy.ndarray
         Result in the operands' dtype.
     """
+    if spec.layout is not None:
+        return np.matmul(a.swapaxes(1, 2) if spec.layout == "tn" else a, b.swapaxes(1, 2) if spec.layout == "nt" else b)
     if spec.kind == "linear":
         return a @ b.T
     if spec.kind == "linear_input_grad":

@@ -8,6 +8,7 @@ from typing import Any
 
 from minilp.models.resnet import ResNet
 from minilp.models.small_cnn import SmallCNN
+from minilp.models.transformer import Transformer
 from minilp.models.vgg import VGG
 from minilp.nn import Module
 
@@ -16,6 +17,7 @@ _builders: dict[str, Callable[..., Module]] = {
     **{f"resnet{depth}": partial(ResNet, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet": ResNet,
     "vgg11": VGG,
+    "transformer": Transformer,
 }
 
 
@@ -32,9 +34,9 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any
     name : str
         One of :func:`available`. ``"resnet"`` takes any ``depth`` as an option.
     num_classes : int
-        Outputs.
+        Outputs of a classifier; other models have no such option and leave it alone.
     in_channels : int
-        Channels of the pictures.
+        Channels of the pictures, of models that see pictures.
     **options
         Of the model, e.g. ``width=32`` or ``shortcut="A"``.
 
@@ -51,11 +53,13 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any
     if name not in _builders:
         raise ValueError(f"name: unknown model {name!r}; available: {', '.join(_builders)}")
     builder = _builders[name]
-    known = [option for option in inspect.signature(builder).parameters if option not in ("num_classes", "in_channels")]
+    takes = inspect.signature(builder).parameters
+    common = {key: value for key, value in (("num_classes", num_classes), ("in_channels", in_channels)) if key in takes}
+    known = [option for option in takes if option not in ("num_classes", "in_channels")]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{name}: unknown option {', '.join(unknown)}; it has {', '.join(known)}")
-    return builder(num_classes=num_classes, in_channels=in_channels, **options)
+    return builder(**common, **options)
 
 
-__all__ = ["VGG", "ResNet", "SmallCNN", "available", "build"]
+__all__ = ["VGG", "ResNet", "SmallCNN", "Transformer", "available", "build"]

@@ -2,6 +2,7 @@
 from minilp.autograd.parameter import Parameter
 from minilp.nn import functional, init
 from minilp.nn.activation import GELU, ReLU, Sigmoid, Softmax, Tanh
+from minilp.nn.attention import MultiheadAttention
 from minilp.nn.containers import ModuleList, Sequential
 from minilp.nn.conv import Conv2d
 from minilp.nn.dropout import Dropout
@@ -12,7 +13,14 @@ from minilp.nn.loss import CrossEntropyLoss, MSELoss
 from minilp.nn.module import Module
 from minilp.nn.norm import BatchNorm2d, LayerNorm
 from minilp.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from minilp.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout",
            "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList",
-           "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "functional", "init"]
+           "MultiheadAttention", "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "TransformerDecoder",
+           "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "functional", "init"]

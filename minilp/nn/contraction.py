@@ -47,7 +47,7 @@ class Contraction(Module):
             If a learned parameter has the name of something the layer has.
         """
         if isinstance(q, Recipe):
-            q = LayerRecipe(q.roles)
+            q = LayerRecipe(q.roles, attention=q.attention)
         if q is not None and not isinstance(q, LayerRecipe):
             raise TypeError(f"q: expected a Recipe, a LayerRecipe or None, got {type(q).__name__}")
         for name in self._q_names:

@@ -26,6 +26,7 @@ from minilp.autograd.ops import (
     sigmoid,
     tanh,
 )
+from minilp.nn.attention_functions import scaled_dot_product_attention
 from minilp.nn.loss_functions import mse_loss, nll_loss, one_hot
 from minilp.roles import LayerRecipe
 
@@ -225,4 +226,5 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
 __all__ = ["adaptive_avg_pool2d", "add_relu", "avg_pool2d", "batch_norm", "conv2d", "conv_padding", "cross_entropy",
            "dropout", "embedding", "flatten", "gelu", "layer_norm", "linear", "log_softmax", "max_pool2d",
-           "mse_loss", "nll_loss", "one_hot", "pad", "pair", "relu", "sigmoid", "softmax", "tanh"]
+           "mse_loss", "nll_loss", "one_hot", "pad", "pair", "relu", "scaled_dot_product_attention", "sigmoid",
+           "softmax", "tanh"]

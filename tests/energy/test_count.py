@@ -6,12 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from minilp import Format, QTensor, models, nn, optim, recipe
+from minilp import Format, QTensor, models, nn, optim, recipe, rounding_context
 from minilp.autograd import Function, Tensor
 from minilp.energy import LayerShape, Unpriced, count, count_shapes, events
 from minilp.energy.counts import mac_name
 from minilp.formats import LNS, Fixed, Minifloat, PoT
 from minilp.recipe import Recipe
+from minilp.roles import LayerRecipe
 from minilp.stored import lns_update
 
 spec = importlib.util.spec_from_file_location("energy_nets", pathlib.Path(__file__).with_name("nets.py"))
@@ -96,6 +97,21 @@ def test_a_float_matmul_equals_its_shape():
     shape = LayerShape(name="", kind="matmul", m=5, k=8, n=7, heads=2)
     expected = count_shapes([shape], recipe.fp32(), 1)
     assert counts.tally == expected.tally
+
+
+@pytest.mark.parametrize("name", ["potq", "mls", "lns-madam", "fp8", "int8", "mxfp4"])
+def test_coded_attention_equals_its_shapes(name):
+    chosen = recipe.get(name).set("attention", "coded")
+    q = LayerRecipe(chosen.roles)
+    rng = np.random.default_rng(0)
+    a, b, c = (Tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+               for shape in ((2, 3, 40, 8), (2, 3, 33, 8), (2, 3, 33, 5)))
+    model = nn.Identity()
+    with count(model) as counts, rounding_context(0, 0):
+        nn.functional.scaled_dot_product_attention(a, b, c, q=q).sum().backward()
+    shapes = [LayerShape(name="", kind="matmul", m=40, k=8, n=33, heads=3, keys=True),
+              LayerShape(name="", kind="matmul", m=40, k=33, n=5, heads=3)]
+    assert counts.tally == count_shapes(shapes, chosen, 2).tally
 
 
 def test_traffic_is_at_the_formats_true_width():
