@@ -8,6 +8,7 @@
  *   GM, GP                register tile: GM outputs times GP (3) pixels of one vector
  *   GATHER(table, index)  floats only: table[index], lane by lane */
 #define UNROLL _Pragma("GCC unroll 32")
+#define UNROLL2 _Pragma("GCC unroll 2")
 #define AHEAD 16 /* pixels: the images of real batches lie too far apart for the hardware to follow */
 #define LANES (MLP_LINE / (int)sizeof(REAL))
 
@@ -18,12 +19,12 @@ typedef int32_t TIER(words) __attribute__((vector_size(4 * VF)));
 typedef int8_t TIER(bytes) __attribute__((vector_size(VF)));
 
 /* Sums of one pixel to their place, outputs `pitch` numbers apart: the scale, and the last rounding. */
-MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const mlp_conv_row *q, float *to,
+MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const mlp_conv_row *q, ptrdiff_t p, ptrdiff_t o,
                                       ptrdiff_t first)
 {
-    const ptrdiff_t lanes = MLP_MIN(VF, q->lanes - first);
-    for (int m = 0; m < q->outputs; m++, sum += pitch) {
-        float *restrict y = to + m * q->y_plane + first;
+    const ptrdiff_t lanes = MLP_MIN(VF, q->lanes - first), end = MLP_MIN(q->outputs, o + GM);
+    float *restrict y = q->y + p * q->y_step + o * q->y_plane + first;
+    for (; o < end; o++, sum += pitch, y += q->y_plane) {
         if (!q->row && lanes == VF) {
             TIER(reals) part;
             memcpy(&part, sum, sizeof part);
@@ -38,38 +39,43 @@ MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const ml
             memcpy(&scale, q->lane + first, sizeof scale);
             memcpy(&part, sum, sizeof part);
             const TIER(floats) result = __builtin_convertvector(
-                __builtin_convertvector(part, TIER(doubles)) * (q->row[m] * scale), TIER(floats));
+                __builtin_convertvector(part, TIER(doubles)) * (q->row[o] * scale), TIER(floats));
             memcpy(y, &result, sizeof result);
         } else {
             for (ptrdiff_t i = 0; i < lanes; i++)
-                y[i] = (float)((double)sum[i] * (q->row[m] * q->lane[first + i]));
+                y[i] = (float)((double)sum[i] * (q->row[o] * q->lane[first + i]));
         }
     }
 }
 
-/* GM outputs times `pixels` pixels, kept in registers over a chunk. */
-MLP_INLINE TARGET_BODY void TIER(pixels)(const mlp_conv_row *q, ptrdiff_t p, const int pixels, ptrdiff_t first)
+/* GM outputs from o on times `pixels` pixels, kept in registers over a chunk. */
+MLP_INLINE TARGET_BODY void TIER(pixels)(const mlp_conv_row *q, ptrdiff_t p, const int pixels, ptrdiff_t o,
+                                         ptrdiff_t first)
 {
-    const REAL *x = (const REAL *)q->x + p * q->x_step + first, *panel = q->panel;
+    const REAL *x = (const REAL *)q->x + p * q->x_step + first / LANES * q->part + first % LANES;
+    const REAL *panel = (const REAL *)q->panel + o / GM * q->block;
     const int32_t *offset = q->offset;
-    const ptrdiff_t step = q->x_step;
+    const REAL *column[GP]; /* of their own registers: an address is one of them and the offset */
+    UNROLL for (int v = 0; v < pixels; v++)
+        column[v] = x + v * q->x_step;
     REAL total[GM * GP * VF] __attribute__((aligned(64)));
     if (q->chunks != 1)
         memset(total, 0, sizeof total);
+    const ptrdiff_t outputs = MLP_MIN(GM, q->outputs - o);
     UNROLL for (int v = 0; v < pixels; v++) /* the lines that the results will fill: on their way during the sum */
-        for (int m = 0; m < q->outputs; m++)
-            __builtin_prefetch(q->y + (p + v) * q->y_step + m * q->y_plane + first, 1);
+        for (ptrdiff_t m = 0; m < outputs; m++)
+            __builtin_prefetch(q->y + (p + v) * q->y_step + (o + m) * q->y_plane + first, 1);
     ptrdiff_t k = 0;
     for (ptrdiff_t c = 0; c < q->chunks; c++) {
         VEC sum[GM][GP];
         UNROLL for (int m = 0; m < GM; m++)
             UNROLL for (int v = 0; v < pixels; v++)
                 sum[m][v] = ZERO;
-        for (const ptrdiff_t end = q->ends[c]; k < end; k++, panel += GM) {
-            const REAL *from = x + offset[k];
+        const ptrdiff_t end = q->ends[c];
+        UNROLL2 for (; k < end; k++, panel += GM) {
             VEC in[GP];
             UNROLL for (int v = 0; v < pixels; v++)
-                in[v] = LOAD(from + v * step);
+                in[v] = LOAD(column[v] + offset[k]);
             UNROLL for (int m = 0; m < GM; m++) {
                 const VEC weight = SPLAT(panel[m]);
                 UNROLL for (int v = 0; v < pixels; v++)
@@ -87,21 +93,27 @@ MLP_INLINE TARGET_BODY void TIER(pixels)(const mlp_conv_row *q, ptrdiff_t p, con
         }
     }
     for (int v = 0; v < pixels; v++)
-        TIER(put)(total + v * VF, GP * VF, q, q->y + (p + v) * q->y_step, first);
+        TIER(put)(total + v * VF, GP * VF, q, p + v, o, first);
 }
+
+/* All outputs and images of `pixels` neighbouring pixels: their numbers pass the first-level cache once for each block
+ * of outputs, and a channel's results fill whole lines one after another. */
+#define PIXELS(count)                                                                                                  \
+    for (ptrdiff_t o = 0; o < q->outputs; o += GM)                                                                     \
+        for (ptrdiff_t first = 0; first < q->lanes; first += VF)                                                       \
+            TIER(pixels)(q, p, count, o, first)
 
 TARGET static void TIER(row)(const mlp_conv_row *q)
 {
-    for (ptrdiff_t first = 0; first < q->lanes; first += VF) {
-        ptrdiff_t p = 0;
-        for (; p + GP <= q->pixels; p += GP)
-            TIER(pixels)(q, p, GP, first);
-        if (q->pixels - p == 2)
-            TIER(pixels)(q, p, 2, first);
-        else if (q->pixels - p == 1)
-            TIER(pixels)(q, p, 1, first);
-    }
+    ptrdiff_t p = 0;
+    for (; q->pixels - p >= GP && q->pixels - p != 4; p += GP)
+        PIXELS(GP);
+    for (; q->pixels - p >= 2; p += 2) /* 2 + 2 rather than 3 + 1, which would leave registers idle */
+        PIXELS(2);
+    if (p < q->pixels)
+        PIXELS(1);
 }
+#undef PIXELS
 
 /* mlp_minifloat_value of VF neighbours. */
 MLP_INLINE TARGET_BODY void TIER(values)(const int8_t *codes, int man, REAL *to)
@@ -189,6 +201,7 @@ static const mlp_conv_tiles TIER(tiles) = {(int)sizeof(REAL), GM, TIER(row), TIE
 #undef ZERO
 #undef FMA
 #undef UNROLL
+#undef UNROLL2
 #undef LANES
 #undef AHEAD
 #undef FILL

@@ -3,13 +3,13 @@
  * Every output pixel of a channel is a sum over (input channel, tap) in a fixed order. Forward, the taps stand at fixed
  * distances from the pixel times the stride. Backward, the output pixels fall into stride_y x stride_x classes
  * ("phases"), and within a class the taps that reach it stand at fixed distances again. Each output is computed by one
- * thread in one order, so neither the thread count nor the cut into bands can change a bit. */
+ * thread in one order, so neither the thread count nor the cut into stripes can change a bit. */
 #include <stdatomic.h>
 #include <string.h>
 #include "conv_walk.h"
 
-enum { TILE_BYTES = 600 << 10 };    /* a tile stays in a core's second-level cache next to weights and results */
-enum { IMAGES = 64 };               /* in one tile, at most */
+enum { TILE_BYTES = 1 << 20 };       /* a tile stays in a core's second-level cache next to weights and results */
+enum { IMAGES = 128 };               /* in one tile, at most */
 enum { STRIPE_ROWS = 8, ITEMS = 4 }; /* rows of a stripe, at least; pieces of work a thread, where rows allow it */
 
 typedef struct { ptrdiff_t y, x, weight; } tap; /* distance from (pixel * in_step), and where its weight lies */
@@ -30,7 +30,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t m, blocks, count, chunks, lanes, parts, lane_blocks, y_low, x_low, height;
     ptrdiff_t skip_y, skip_x, step_y, step_x, columns, low, high; /* tile columns low .. high - 1 lie in the picture */
-    ptrdiff_t band, stripe, stripes, items, pixel, row, part;     /* pixel, row, part: bytes of the tile */
+    ptrdiff_t stripe, stripes, items, pixel, row, part;           /* pixel, row, part: bytes of the tile */
 } plan;
 
 static plan make_plan(const walk *s)
@@ -51,16 +51,13 @@ static plan make_plan(const walk *s)
     p.columns = (s->columns - 1) * p.step_x + x_high - p.x_low + 1;
     p.low = p.x_low >= 0 ? 0 : MLP_MIN(p.columns, mlp_f32_ceil(-p.x_low, p.skip_x));
     p.high = MLP_MAX(p.low, MLP_MIN(p.columns, s->in_w <= p.x_low ? 0 : mlp_f32_ceil(s->in_w - p.x_low, p.skip_x)));
-    p.parts = mlp_f32_ceil(MLP_MIN(s->batch, IMAGES), p.lanes);
+    p.pixel = (s->in_channels | 1) * MLP_LINE, p.row = p.pixel * p.columns, p.part = p.row * p.height;
+    p.parts = MLP_MAX(1, MLP_MIN(TILE_BYTES / p.part, mlp_f32_ceil(MLP_MIN(s->batch, IMAGES), p.lanes)));
     p.lane_blocks = mlp_f32_ceil(s->batch, p.parts * p.lanes);
-    p.pixel = (s->in_channels | 1) * MLP_LINE, p.row = p.pixel * p.columns;
-    /* Stripes of output rows occupy every thread; a tile holds a band of a stripe. */
+    /* Stripes of output rows occupy every thread. */
     const ptrdiff_t planes = s->groups * p.lane_blocks, wanted = mlp_f32_ceil((ptrdiff_t)mlp_threads() * ITEMS, planes);
     p.stripes = MLP_MAX(MLP_MIN(wanted, s->rows / STRIPE_ROWS), mlp_f32_ceil(mlp_threads(), planes));
     p.stripe = mlp_f32_ceil(s->rows, MLP_MIN(s->rows, p.stripes)), p.stripes = mlp_f32_ceil(s->rows, p.stripe);
-    const ptrdiff_t room = TILE_BYTES / MLP_MAX(1, p.row * p.parts) - p.height;
-    p.band = MLP_MIN(p.stripe, room < 0 ? 1 : room / p.step_y + 1);
-    p.part = ((p.band - 1) * p.step_y + p.height) * p.row;
     p.items = planes * p.stripes;
     return p;
 }
@@ -92,16 +89,13 @@ static void pack_weights(const walk *s, const plan *p, void *panel)
             }
 }
 
-/* Where each product lies in the tile, and where the chunks of the sum end. Returns how many chunks have a product. */
-static ptrdiff_t lay_out_sum(const walk *s, const plan *p, int32_t *offset, int32_t *ends)
+/* Where the chunks of the sum end. Returns how many chunks have a product. */
+static ptrdiff_t cut_sum(const walk *s, const plan *p, int32_t *ends)
 {
     ptrdiff_t chunks = 0, chunk = 0; /* chunk: the number of the one at hand, counting taps that reach no output */
     for (ptrdiff_t k = 0, t; k < p->count; k++) {
         const ptrdiff_t c = product(s, k, &t);
-        const tap *at = &s->tap[t];
-        offset[k] = (int32_t)(((at->y - p->y_low) * p->columns + at->x - p->x_low) * (s->in_channels | 1) + c)
-                    * (int32_t)p->lanes;
-        const ptrdiff_t here = s->job->chunk ? (c * s->kernel + at->weight) / s->job->chunk : 0;
+        const ptrdiff_t here = s->job->chunk ? (c * s->kernel + s->tap[t].weight) / s->job->chunk : 0;
         if (!chunks || here != chunk)
             chunks++, chunk = here;
         ends[chunks - 1] = (int32_t)(k + 1);
@@ -109,30 +103,35 @@ static ptrdiff_t lay_out_sum(const walk *s, const plan *p, int32_t *offset, int3
     return chunks;
 }
 
-/* Fill rows first .. last - 1 of the tile, whose row 0 is row y0 of the picture. */
-static void fill(const walk *s, const plan *p, ptrdiff_t g, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t y0,
-                 ptrdiff_t first, ptrdiff_t last, char *tile)
+/* Where each product lies in the tile, a ring of `height` rows, for each place of the uppermost row in it. */
+static void lay_out_sum(const walk *s, const plan *p, int32_t *offset)
+{
+    for (ptrdiff_t top = 0; top < p->height; top++)
+        for (ptrdiff_t k = 0, t; k < p->count; k++) {
+            const ptrdiff_t c = product(s, k, &t), row = (top + s->tap[t].y - p->y_low) % p->height;
+            *offset++ = (int32_t)((row * p->columns + s->tap[t].x - p->x_low) * (s->in_channels | 1) + c)
+                        * (int32_t)p->lanes;
+        }
+}
+
+/* Fill row r of the tile from row y of the picture, which may lie outside. */
+static void fill(const walk *s, const plan *p, ptrdiff_t g, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t y, ptrdiff_t r,
+                 char *tile)
 {
     const mlp_conv_job *job = s->job;
-    const ptrdiff_t parts = mlp_f32_ceil(lanes, p->lanes);
-    for (ptrdiff_t r = first; r < last; r++) {
-        const ptrdiff_t y = y0 + r * p->skip_y, inside = y >= 0 && y < s->in_h;
-        const ptrdiff_t low = inside ? p->low : p->columns, high = inside ? p->high : p->columns;
-        for (ptrdiff_t part = 0; part < parts; part++) {
-            char *row = tile + part * p->part + r * p->row;
-            memset(row, 0, (size_t)(low * p->pixel));
-            memset(row + high * p->pixel, 0, (size_t)((p->columns - high) * p->pixel));
-        }
+    const ptrdiff_t parts = mlp_f32_ceil(lanes, p->lanes), inside = y >= 0 && y < s->in_h;
+    const ptrdiff_t low = inside ? p->low : p->columns, high = inside ? p->high : p->columns;
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        char *row = tile + part * p->part + r * p->row;
+        memset(row, 0, (size_t)(low * p->pixel));
+        memset(row + high * p->pixel, 0, (size_t)((p->columns - high) * p->pixel));
     }
-    first = MLP_MAX(first, y0 < 0 ? mlp_f32_ceil(-y0, p->skip_y) : 0);
-    last = MLP_MIN(last, s->in_h > y0 ? mlp_f32_ceil(s->in_h - y0, p->skip_y) : 0);
-    for (ptrdiff_t c = 0; p->high > p->low && c < s->in_channels; c++)
-        for (ptrdiff_t r = first; r < last; r++) {
-            const ptrdiff_t line = ((g * s->in_channels + c) * s->in_h + y0 + r * p->skip_y) * s->in_w;
-            const ptrdiff_t at = (line + p->x_low + p->low * p->skip_x) * s->batch + n0;
-            job->fill((const char *)job->in + at * job->element, p->skip_x * s->batch, p->high - p->low, lanes,
-                      job->how, tile + r * p->row + p->low * p->pixel + c * MLP_LINE, p->pixel, p->part);
-        }
+    for (ptrdiff_t c = 0; high > low && c < s->in_channels; c++) {
+        const ptrdiff_t line = ((g * s->in_channels + c) * s->in_h + y) * s->in_w;
+        const ptrdiff_t at = (line + p->x_low + low * p->skip_x) * s->batch + n0;
+        job->fill((const char *)job->in + at * job->element, p->skip_x * s->batch, high - low, lanes, job->how,
+                  tile + r * p->row + low * p->pixel + c * MLP_LINE, p->pixel, p->part);
+    }
 }
 
 static void run_item(const walk *s, const plan *p, ptrdiff_t item, const int32_t *offset, const int32_t *ends,
@@ -142,30 +141,23 @@ static void run_item(const walk *s, const plan *p, ptrdiff_t item, const int32_t
     const ptrdiff_t g = item / (p->lane_blocks * p->stripes), first = item / p->lane_blocks % p->stripes * p->stripe;
     const ptrdiff_t n0 = item % p->lane_blocks * p->parts * p->lanes, last = MLP_MIN(s->rows, first + p->stripe);
     const ptrdiff_t lanes = MLP_MIN(p->parts * p->lanes, s->batch - n0), plane = s->out_h * s->out_w * s->batch;
-    const ptrdiff_t overlap = MLP_MAX(0, p->height - p->step_y); /* rows that the next band needs again */
-    mlp_conv_row row = {.offset = offset, .ends = ends, .chunks = p->chunks, .pixels = s->columns,
-                        .x_step = p->step_x * (s->in_channels | 1) * p->lanes, .y_plane = plane,
-                        .y_step = s->out_step_x * s->batch};
-    for (ptrdiff_t y0 = first; y0 < last; y0 += p->band) {
-        const ptrdiff_t rows = MLP_MIN(p->band, last - y0), kept = y0 > first ? overlap : 0;
-        for (ptrdiff_t part = 0; kept && part < p->parts; part++)
-            memmove(tile + part * p->part, tile + part * p->part + p->band * p->step_y * p->row,
-                    (size_t)(kept * p->row));
-        fill(s, p, g, n0, lanes, y0 * s->in_step_y + p->y_low, kept, (rows - 1) * p->step_y + p->height, tile);
-        for (ptrdiff_t r = 0; r < rows; r++)
-            for (ptrdiff_t b = 0; b < p->blocks; b++) {
-                const ptrdiff_t channel = g * s->out_channels + b * p->m, y = s->first_y + (y0 + r) * s->out_step_y;
-                row.panel = panel + (g * p->blocks + b) * p->count * p->m * job->tier->size;
-                row.outputs = (int)MLP_MIN(p->m, s->out_channels - b * p->m);
-                row.row = job->row_scale ? job->row_scale + channel : NULL;
-                for (ptrdiff_t part = 0, n = 0; n < lanes; part++, n += p->lanes) {
-                    row.x = tile + part * p->part + r * p->step_y * p->row;
-                    row.y = job->out + channel * plane + (y * s->out_w + s->first_x) * s->batch + n0 + n;
-                    row.lane = job->lane_scale ? job->lane_scale + n0 + n : NULL;
-                    row.lanes = (int)MLP_MIN(p->lanes, lanes - n);
-                    job->tier->row(&row);
-                }
-            }
+    const ptrdiff_t kept = MLP_MAX(0, p->height - p->step_y); /* rows of the tile that the next output row needs too */
+    const ptrdiff_t channel = g * s->out_channels, size = job->tier->size;
+    mlp_conv_row row = {.x = tile, .panel = panel + g * p->blocks * p->count * p->m * size, .ends = ends,
+                        .chunks = p->chunks, .pixels = s->columns,
+                        .x_step = p->step_x * (s->in_channels | 1) * p->lanes, .part = p->part / size,
+                        .block = p->count * p->m, .y_plane = plane, .y_step = s->out_step_x * s->batch,
+                        .row = job->row_scale ? job->row_scale + channel : NULL,
+                        .lane = job->lane_scale ? job->lane_scale + n0 : NULL,
+                        .outputs = s->out_channels, .lanes = lanes};
+    for (ptrdiff_t y = first; y < last; y++) {
+        const ptrdiff_t top = y * p->step_y; /* tile rows by a number of their own, modulo the length of the ring */
+        for (ptrdiff_t r = y > first ? kept : 0; p->count && r < p->height; r++)
+            fill(s, p, g, n0, lanes, y * s->in_step_y + p->y_low + r * p->skip_y, (top + r) % p->height, tile);
+        row.offset = offset + top % p->height * p->count;
+        row.y = job->out + channel * plane + n0
+                + ((s->first_y + y * s->out_step_y) * s->out_w + s->first_x) * s->batch;
+        job->tier->row(&row);
     }
 }
 
@@ -178,13 +170,14 @@ static int run(const walk *s)
         return MLP_UNSUPPORTED;
     const int threads = mlp_workers(p.items);
     const ptrdiff_t tile_bytes = p.part * p.parts + MLP_LINE;
-    int32_t *offset = mlp_f32_alloc((size_t)p.count, sizeof *offset);
+    int32_t *offset = mlp_f32_alloc((size_t)(p.height * p.count), sizeof *offset);
     int32_t *ends = mlp_f32_alloc((size_t)p.count, sizeof *ends);
     char *panel = mlp_f32_alloc((size_t)(s->groups * p.blocks * p.count * p.m), (size_t)s->job->tier->size);
     char *tiles = mlp_f32_alloc((size_t)threads, (size_t)tile_bytes);
     const int status = offset && ends && panel && tiles ? MLP_OK : MLP_NO_MEMORY;
     if (status == MLP_OK) {
-        p.chunks = lay_out_sum(s, &p, offset, ends);
+        p.chunks = cut_sum(s, &p, ends);
+        lay_out_sum(s, &p, offset);
         pack_weights(s, &p, panel);
         atomic_llong next = 0;
         MLP_PARALLEL_FOR(threads)

@@ -3,25 +3,28 @@
  *
  * A tile is a copy of a few rows of a block of neighbouring images, with the zero padding written out and codes turned
  * into numbers: [part][row][column][channel][lane], where the lanes of a part fill one cache line. So every output
- * pixel reads a few straight runs of lines, whatever the distances between the planes of the real array. */
+ * pixel reads a few straight runs of lines, whatever the distances between the planes of the real array. The rows are
+ * those that one row of outputs reads; for the next one, the new ones take the places of the oldest. */
 #ifndef MINILP_CONV_WALK_H
 #define MINILP_CONV_WALK_H
 #include "f32_conv.h"
 
 enum { MLP_LINE = 64 }; /* bytes of one channel of one pixel of one part */
 
-/* For every pixel of one row and `outputs` channels m, lane by lane:
- *     y[m][pixel] = sum over k of panel[k][m] * x[offset[k] + pixel * x_step].
- * The sum is cut into chunks, each of which is added up in order; chunk c ends before k = ends[c]. With scales, a
- * result is (double)sum * (row[m] * lane[i]), rounded to float. */
+/* For every pixel of one row, `outputs` channels m and `lanes` images i:
+ *     y[m][pixel][i] = sum over k of panel[k][m] * x[offset[k] + pixel * x_step][i],
+ * the panel in blocks of the tier's `outputs` channels, the images in the parts of a tile. The sum is cut into chunks,
+ * each of which is added up in order; chunk c ends before k = ends[c]. With scales, a result is
+ * (double)sum * (row[m] * lane[i]), rounded to float. */
 typedef struct {
     const void *x, *panel;
-    const int32_t *offset, *ends;       /* in numbers, not bytes */
+    const int32_t *offset, *ends;       /* all distances in numbers, not bytes */
     ptrdiff_t chunks, pixels, x_step;
+    ptrdiff_t part, block;              /* from part to part of x, from block to block of the panel */
     float *y;
     ptrdiff_t y_plane, y_step;          /* from channel to channel, from pixel to pixel */
     const double *row, *lane;           /* NULL: no scales */
-    int outputs, lanes;
+    ptrdiff_t outputs, lanes;
 } mlp_conv_row;
 typedef void mlp_conv_row_fn(const mlp_conv_row *row);
 
