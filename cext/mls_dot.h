@@ -40,6 +40,7 @@ typedef struct {
     const char *tile;
     int64_t channel, pixel, channels, quads;
     const int64_t *offset;               /* of each quad */
+    int64_t row, step;                   /* step > 0: offsets are `row` apart, pixels `step` rows */
     const int32_t *weight;               /* (features, channels, quads + 2): first sum, quads, bits of s_w */
     int64_t feature;                     /* from one feature to the next */
     const float *scales;                 /* (channels, 2) vectors: s_x and -1.5 2^23 s_x */

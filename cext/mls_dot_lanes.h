@@ -1,6 +1,6 @@
 /* The vector loops of the emulated MLS contractions: one body, included once per tier with
  *   VECTOR_BYTES, TIER, TARGET; ROWS_FEATURES, WGRAD_FEATURES: features of a block, as registers allow;
- *   WIDEN(bytes): unsigned bytes to lanes; DOT(sum, x, w): four products of unsigned by signed bytes a lane, added to a
+ *   WIDEN(bytes), TOP(bytes): bytes to the lowest and to the highest byte of lanes, zeros elsewhere; DOT(sum, x, w): four products of unsigned by signed bytes a lane, added to a
  *   sum; SUM(sum): the sums as 32-bit integers; PAIRS: whether those are not simply the same; MULADD(a, b, c): one
  *   rounding.
  * See mls_dot.h. */
@@ -9,11 +9,16 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define NAME(base) JOIN(base, TIER)
 #define VECTOR NAME(mlp_mls_dot_vector)
+#define UNSIGNED NAME(mlp_mls_dot_unsigned)
 #define FLOATS NAME(mlp_mls_dot_floats)
 #define MLP_UNROLL _Pragma("GCC unroll 12")
 
 typedef int32_t VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+typedef uint32_t UNSIGNED __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
 typedef float FLOATS __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+
+/* The lower three bytes of each lane make room for one on top. */
+#define DOWN(quad) ((VECTOR)((UNSIGNED)(quad) >> 8))
 
 MLP_INLINE __m128i NAME(mlp_mls_dot_decode_16)(const mlp_mls_decode *d, __m128i code)
 {
@@ -60,7 +65,7 @@ TARGET static void NAME(mlp_mls_dot_slide)(const uint8_t *values, int64_t n, cha
 {
     VECTOR *quad = (VECTOR *)out;
     for (int64_t i = 0; i < n; i++, values += LANES)
-        quad[i] = ((quad[i] >> 8) & 0xFFFFFF) | WIDEN(values) << 24;
+        quad[i] = DOWN(quad[i]) | TOP(values);
 }
 
 TARGET static void NAME(mlp_mls_dot_quads)(const uint8_t *values, int64_t columns, int64_t spacing, int64_t every,
@@ -71,7 +76,7 @@ TARGET static void NAME(mlp_mls_dot_quads)(const uint8_t *values, int64_t column
     for (int64_t first = 0; first < spacing; first++) {
         VECTOR quad = VALUE(first) << 8 | VALUE(first + spacing) << 16 | VALUE(first + 2 * spacing) << 24;
         for (int64_t i = first; i < columns; i += spacing) {
-            quad = ((quad >> 8) & 0xFFFFFF) | VALUE(i + 3 * spacing) << 24;
+            quad = DOWN(quad) | TOP(values + (i + 3 * spacing) * LANES);
             if ((i & (every - 1)) == 0)
                 *(VECTOR *)(out + (i >> shift) * step) = quad;
         }
@@ -122,13 +127,44 @@ TARGET static void NAME(mlp_mls_dot_turn)(const mlp_mls_decode *d, const int8_t 
     }
 }
 
+/* The sums of one channel are those of neighbouring rows of quads: output row i and quad q meet in row i step + q. Each
+ * row is loaded once and kept (the empty asm: GCC would rather load it again); with step 0 they lie anywhere. */
+MLP_INLINE void NAME(mlp_mls_dot_sums)(const mlp_mls_dot_block *b, const char *tile, const int32_t *weight,
+                                       const int features, const int pixels, const int64_t quads, const int step,
+                                       VECTOR *sum)
+{
+    if (step == 0) {
+        for (int64_t q = 0; q < quads; q++)
+            MLP_UNROLL for (int i = 0; i < pixels; i++) {
+                VECTOR x = *(const VECTOR *)(tile + b->offset[q] + i * b->pixel);
+                MLP_UNROLL for (int f = 0; f < features; f++)
+                    sum[f * pixels + i] = DOT(sum[f * pixels + i], x, (VECTOR){0} + weight[f * b->feature + 1 + q]);
+            }
+        return;
+    }
+    VECTOR w[ROWS_FEATURES * 3];
+    MLP_UNROLL for (int f = 0; f < features; f++)
+        MLP_UNROLL for (int q = 0; q < quads; q++)
+            w[f * 3 + q] = (VECTOR){0} + weight[f * b->feature + 1 + q];
+    MLP_UNROLL for (int r = 0; r < (pixels - 1) * step + quads; r++) {
+        VECTOR x = *(const VECTOR *)(tile + r * b->row);
+        __asm__("" : "+v"(x));
+        MLP_UNROLL for (int q = 0; q < quads; q++) {
+            const int i = (r - q) / step;
+            if (r >= q && i < pixels && i * step + q == r)
+                MLP_UNROLL for (int f = 0; f < features; f++)
+                    sum[f * pixels + i] = DOT(sum[f * pixels + i], x, w[f * 3 + q]);
+        }
+    }
+}
+
 MLP_INLINE void NAME(mlp_mls_dot_block)(const mlp_mls_dot_block *b, const int features, const int pixels,
-                                        const int64_t quads)
+                                        const int64_t quads, const int step)
 {
     FLOATS total[ROWS_FEATURES * 4];
     MLP_UNROLL for (int i = 0; i < features * pixels; i++)
         total[i] = (FLOATS){0};
-    const char *tile = b->tile;
+    const char *tile = b->tile + (step ? b->offset[0] : 0);
     const int32_t *weight = b->weight;
     const FLOATS *scales = (const FLOATS *)b->scales;
     for (int64_t c = 0; c < b->channels; c++, tile += b->channel, weight += quads + 2, scales += 2) {
@@ -136,16 +172,7 @@ MLP_INLINE void NAME(mlp_mls_dot_block)(const mlp_mls_dot_block *b, const int fe
         MLP_UNROLL for (int f = 0; f < features; f++)
             MLP_UNROLL for (int i = 0; i < pixels; i++)
                 sum[f * pixels + i] = (VECTOR){0} + weight[f * b->feature];
-        MLP_UNROLL for (int64_t q = 0; q < quads; q++) {
-            VECTOR x[4];
-            MLP_UNROLL for (int i = 0; i < pixels; i++)
-                x[i] = *(const VECTOR *)(tile + b->offset[q] + i * b->pixel);
-            MLP_UNROLL for (int f = 0; f < features; f++) {
-                VECTOR w = (VECTOR){0} + weight[f * b->feature + 1 + q];
-                MLP_UNROLL for (int i = 0; i < pixels; i++)
-                    sum[f * pixels + i] = DOT(sum[f * pixels + i], x[i], w);
-            }
-        }
+        NAME(mlp_mls_dot_sums)(b, tile, weight, features, pixels, quads, step, sum);
         MLP_UNROLL for (int f = 0; f < features; f++) {
             FLOATS scale = (FLOATS)((VECTOR){0} + weight[f * b->feature + 1 + quads]);
             MLP_UNROLL for (int i = 0; i < pixels; i++) {
@@ -169,20 +196,21 @@ MLP_INLINE void NAME(mlp_mls_dot_block)(const mlp_mls_dot_block *b, const int fe
 
 TARGET static void NAME(mlp_mls_dot_rows)(const mlp_mls_dot_block *b, int features, int pixels)
 {
-    if (features == ROWS_FEATURES && pixels == 4) {
-        if (b->quads == 3)
-            NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 3);
-        else if (b->quads == 1)
-            NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 1);
-        else
-            NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, b->quads);
-    } else if (features == ROWS_FEATURES) {
-        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 1, b->quads);
-    } else if (pixels == 4) {
-        NAME(mlp_mls_dot_block)(b, 1, 4, b->quads);
-    } else {
-        NAME(mlp_mls_dot_block)(b, 1, 1, b->quads);
-    }
+    const int many = features == ROWS_FEATURES;
+    if (pixels != 4)
+        many ? NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 1, b->quads, 0) : NAME(mlp_mls_dot_block)(b, 1, 1, b->quads, 0);
+    else if (!many)
+        NAME(mlp_mls_dot_block)(b, 1, 4, b->quads, 0);
+    else if (b->step == 1 && b->quads == 3)
+        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 3, 1);
+    else if (b->step == 1 && b->quads == 2)
+        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 2, 1);
+    else if (b->step == 1 && b->quads == 1)
+        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 1, 1);
+    else if (b->step == 2 && b->quads == 3)
+        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, 3, 2);
+    else
+        NAME(mlp_mls_dot_block)(b, ROWS_FEATURES, 4, b->quads, 0);
 }
 
 MLP_INLINE void NAME(mlp_mls_dot_wgrad_block)(const mlp_mls_dot_wgrad *w, const int features, const int taps)
@@ -242,6 +270,8 @@ static const mlp_mls_dots NAME(mlp_mls_dots) = {
 #undef NAME
 #undef VECTOR
 #undef FLOATS
+#undef UNSIGNED
+#undef DOWN
 #undef MLP_UNROLL
 #undef VECTOR_BYTES
 #undef TIER
@@ -250,6 +280,7 @@ static const mlp_mls_dots NAME(mlp_mls_dots) = {
 #undef WGRAD_FEATURES
 #undef DOT
 #undef WIDEN
+#undef TOP
 #undef SUM
 #undef PAIRS
 #undef MULADD

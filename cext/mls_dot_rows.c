@@ -6,7 +6,8 @@
  * First the codes of the whole batch become integers with zeros around the image, channels next to each other. Then a
  * thread walks along PIXELS output rows of one vector of samples. The inputs under a column of them are kept as quads:
  * a lane holds four neighbouring pixels of a row as bytes, so that a row of up to four taps is one instruction. To the
- * next column, quads move by a byte. Blocks of outputs go through all channels in ascending order, totals in registers.
+ * next column, quads move by a byte. Blocks of outputs go through all channels in ascending order, totals in registers;
+ * where the taps are neighbouring rows, a row of quads is loaded once for all outputs of the block that it touches.
  * Outputs are visited by phase as in pot_bins.h. mls_dot.h says why the bits are those of mls_rows.c. */
 #include "mls_dot.h"
 #include <stdlib.h>
@@ -22,7 +23,7 @@ typedef struct {
     int64_t rows, columns, tall, chunks;  /* inputs of all outputs; rows under PIXELS outputs; quads in a row */
     int64_t vectors, vector;              /* of samples; bytes of one in values */
     int64_t most, length;                 /* quads that a phase has room for; most + 2 words */
-    int64_t *quads, *offset;              /* a phase's; in bytes */
+    int64_t *quads, *steps, *offset;      /* a phase's; rows between pixels or 0 (see mls_dot.h); in bytes */
     int32_t *weight;                      /* (phase, out_channels, in_channels, quads + 2) */
     uint8_t *values;                      /* (vectors, rows, columns, in_channels, lanes), biased */
 } plan;
@@ -32,9 +33,10 @@ typedef struct {
 static int64_t plan_phase(const plan *p, const mlp_pot_phase *fy, const mlp_pot_phase *fx, int64_t *of, int64_t *place)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < fy->taps; i++)
+    const int down = fy->taps && fy->offset[fy->taps - 1] < fy->offset[0];   /* rows always upwards in memory */
+    for (int64_t t = 0; t < fy->taps; t++)
         for (int64_t k = 0; k < p->chunks; k++) {
-            int64_t left = p->x.low + 4 * k, used = 0;
+            int64_t i = down ? fy->taps - 1 - t : t, left = p->x.low + 4 * k, used = 0;
             for (int64_t j = 0; j < fx->taps; j++)
                 if (fx->offset[j] >= left && fx->offset[j] < left + 4) {
                     place[fy->tap[i] * p->g->kernel[1] + fx->tap[j]] = 4 * n + fx->offset[j] - left;
@@ -52,7 +54,8 @@ static int plan_quads(plan *p)
     int64_t phases = p->y.phases * p->x.phases, taps = g->kernel[0] * g->kernel[1];
     p->most = g->kernel[0] * mlp_min(p->chunks, g->kernel[1]);
     p->length = p->most + 2;
-    p->quads = calloc((size_t)phases, sizeof *p->quads);
+    p->quads = calloc((size_t)(2 * phases), sizeof *p->quads);
+    p->steps = p->quads ? p->quads + phases : NULL;
     p->offset = malloc((size_t)(phases * p->most) * sizeof *p->offset);
     p->weight = calloc((size_t)(phases * g->out_channels * g->in_channels * p->length), sizeof *p->weight);
     int64_t *place = malloc((size_t)taps * sizeof *place);
@@ -62,6 +65,10 @@ static int plan_quads(plan *p)
             place[t] = -1;
         int64_t quads = p->quads[f] = plan_phase(p, &p->y.phase[f / p->x.phases], &p->x.phase[f % p->x.phases],
                                                  p->offset + f * p->most, place);
+        p->steps[f] = p->y.in_step;
+        for (int64_t q = 1; q < quads; q++)
+            if (p->offset[f * p->most + q] - p->offset[f * p->most + q - 1] != g->in_channels * p->dots->bytes)
+                p->steps[f] = 0;
         for (int64_t k = 0; k < g->out_channels * g->in_channels; k++) {
             int64_t o = k / g->in_channels, c = k % g->in_channels;
             int32_t *out = p->weight + (f * g->out_channels + o) * g->in_channels * p->length + c * (quads + 2);
@@ -141,8 +148,10 @@ static void run_walk(const plan *p, int64_t v, int64_t a, float *scales, char *t
         for (int64_t f = 0; f < p->y.phases * p->x.phases; f++) {
             const mlp_pot_phase *fy = &p->y.phase[f / p->x.phases], *fx = &p->x.phase[f % p->x.phases];
             mlp_mls_dot_block b = {
-                .channel = bytes, .pixel = p->y.in_step * g->in_channels * bytes, .channels = g->in_channels,
-                .quads = p->quads[f], .offset = p->offset + f * p->most, .feature = feature, .scales = scales,
+                .channel = bytes, .pixel = p->y.in_step * g->in_channels * bytes,
+                .channels = p->quads[f] ? g->in_channels : 0,   /* without taps sums are 0 */
+                .quads = p->quads[f], .offset = p->offset + f * p->most, .row = g->in_channels * bytes,
+                .step = p->steps[f], .feature = feature, .scales = scales,
                 .out_feature = g->out_size[0] * row, .out_pixel = p->y.out_step * row,
                 .valid = mlp_min(p->dots->lanes, g->batch - n), .scale = g->scale};
             int64_t down = i < fx->count ? mlp_min(PIXELS, fy->count - a) : 0;

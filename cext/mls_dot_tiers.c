@@ -5,6 +5,12 @@
 #include <immintrin.h>
 #endif
 
+/* A lane of a byte shuffle that brings byte i to the top: an index with its own top bit set picks a zero. */
+#define TO_TOP(i) ((i) << 24 | 0x808080)
+#define TO_TOP_16                                                                                                      \
+    _mm512_setr_epi32(TO_TOP(0), TO_TOP(1), TO_TOP(2), TO_TOP(3), TO_TOP(4), TO_TOP(5), TO_TOP(6), TO_TOP(7),          \
+                      TO_TOP(8), TO_TOP(9), TO_TOP(10), TO_TOP(11), TO_TOP(12), TO_TOP(13), TO_TOP(14), TO_TOP(15))
+
 #ifdef MLP_HAVE_AVX2
 #define TIER avx2
 #define VECTOR_BYTES 32
@@ -12,6 +18,10 @@
 #define WGRAD_FEATURES 3
 #define TARGET MLP_TARGET_AVX2
 #define PAIRS 1
+#define TOP(bytes)                                                                                                     \
+    ((VECTOR)_mm256_shuffle_epi8(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)(bytes))),                   \
+                                 _mm256_setr_epi32(TO_TOP(0), TO_TOP(1), TO_TOP(2), TO_TOP(3), TO_TOP(4), TO_TOP(5),   \
+                                                   TO_TOP(6), TO_TOP(7))))
 #define WIDEN(bytes) ((VECTOR)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(bytes))))
 #define DOT(sum, x, w) ((VECTOR)_mm256_add_epi16((__m256i)(sum), _mm256_maddubs_epi16((__m256i)(x), (__m256i)(w))))
 #define SUM(sum) ((VECTOR)_mm256_madd_epi16((__m256i)(sum), _mm256_set1_epi16(1)))
@@ -29,6 +39,8 @@
 #define WGRAD_FEATURES 8
 #define TARGET MLP_TARGET_AVX512
 #define PAIRS 1
+#define TOP(bytes)                                                                                                     \
+    ((VECTOR)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(bytes))), TO_TOP_16))
 #define WIDEN(bytes) ((VECTOR)_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(bytes))))
 #define DOT(sum, x, w) ((VECTOR)_mm512_add_epi16((__m512i)(sum), _mm512_maddubs_epi16((__m512i)(x), (__m512i)(w))))
 #define SUM(sum) ((VECTOR)_mm512_madd_epi16((__m512i)(sum), _mm512_set1_epi16(1)))
@@ -46,6 +58,8 @@
 #define WGRAD_FEATURES 8
 #define TARGET MLP_TARGET_VNNI
 #define PAIRS 0
+#define TOP(bytes)                                                                                                     \
+    ((VECTOR)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(bytes))), TO_TOP_16))
 #define WIDEN(bytes) ((VECTOR)_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(bytes))))
 #define DOT(sum, x, w) ((VECTOR)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
 #define SUM(sum) (sum)
