@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from minilp.contract import rounding_context
     from minilp.formats import LNS, Fixed, Format, PoT, QTensor
     from minilp.recipe import Recipe, Role, Roles
-    from minilp.training import compare, evaluate, inspect, load, train
+    from minilp.training import compare, evaluate, inspect, load, train, translate
 
 __version__ = "0.1.0"
 __all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
            "bench", "compare", "contract", "data", "energy", "evaluate", "formats", "inspect", "load", "manual_seed",
            "models", "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train",
-           "training", "use_backend", "use_isa", "use_kernels"]
+           "training", "translate", "use_backend", "use_isa", "use_kernels"]
 
 _ROOMS = ("autograd", "bench", "contract", "data", "energy", "formats", "models", "nn", "optim", "recipe", "testing",
           "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
          "Format": "formats", "LNS": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe",
          "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "inspect": "training",
-         "load": "training", "train": "training"}
+         "load": "training", "train": "training", "translate": "training"}
 
 
 def __getattr__(name: str) -> Any:

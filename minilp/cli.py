@@ -8,6 +8,7 @@ import argparse
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import minilp
@@ -50,11 +51,20 @@ def _eval(args: argparse.Namespace) -> int:
     if args.threads is not None:
         minilp.set_num_threads(args.threads)
     found = training.evaluate(args.path, root=args.root)
-    print(f"{args.path}: test accuracy {found.test_acc:.2%} ({found.test_acc!r}), test loss {found.test_loss:.4f}, "
-          f"{found.images} images, {found.epoch} epochs trained")
-    if found.recorded is not None:
-        same = "the same" if found.recorded == found.test_acc else f"NOT the same, {found.recorded!r}"
-        print(f"metrics.csv recorded {same}")
+    print(f"{args.path}: {found}")
+    return 0
+
+
+def _translate(args: argparse.Namespace) -> int:
+    if args.threads is not None:
+        minilp.set_num_threads(args.threads)
+    given = args.sentences or [line.rstrip("\n") for line in sys.stdin]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", UserWarning)
+        found = training.translate(args.path, given, beam=args.beam, length_penalty=args.length_penalty)
+    for warning in seen:
+        print(f"minilp: {warning.message}", file=sys.stderr)
+    print("\n".join(found))
     return 0
 
 
@@ -147,6 +157,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", metavar="DIR", help="folder of the data sets, if not the one of the training")
     sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
 
+    sub = command("translate", _translate, "Translate sentences with the model of a run, one a line.")
+    sub.add_argument("path", metavar="RUN", help="a run directory of a translation, such as runs/NAME")
+    sub.add_argument("sentences", nargs="*", metavar="SENTENCE", help="what to translate (default: lines of stdin)")
+    sub.add_argument("--beam", type=WHOLE, default=1, metavar="N", help="translations followed at once (1: greedy)")
+    sub.add_argument("--length-penalty", type=REAL, default=1.0, metavar="X", help="of a beam (default 1)")
+    sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
+
     sub = command("compare", _compare, "Put runs side by side: one table and one plot.")
     sub.add_argument("paths", nargs="+", metavar="RUN", help="run directories; gaps are against the first")
     sub.add_argument("--plot", default="compare.png", metavar="FILE", help="picture of the curves (compare.png)")
@@ -167,7 +184,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=WHOLE, default=8, metavar="N", help="random images of 32 x 32 (default 8)")
 
     sub = command("data", _data, "Describe a data set; a missing cifar10 is downloaded (resumable) and checked.")
-    sub.add_argument("name", metavar="NAME", help="cifar10, shapes10, or the path of a folder or .npz file")
+    sub.add_argument("name", metavar="NAME", help="cifar10, shapes10, multi30k, numbers, or the path of a folder or "
+                     ".npz file")
     sub.add_argument("--root", metavar="DIR", help=ROOT)
     sub.add_argument("--layout", choices=("binary", "python"), default="binary",
                      help="which CIFAR-10 archive to download (default binary)")
@@ -219,24 +237,32 @@ def _add_inspect(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz file")
-    sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ..., vgg11")
+    sub.add_argument("--data", metavar="NAME", help="shapes10 (default), cifar10, or the path of a folder or .npz "
+                     "file; multi30k or numbers to translate")
+    sub.add_argument("--model", metavar="NAME", help="small_cnn (default), resnet20, resnet32, ..., vgg11; "
+                     "transformer for sentences")
     sub.add_argument("--recipe", metavar="NAME", help=f"potq (default); one of {', '.join(recipe.PRESETS)}")
-    sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training images")
-    sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a step, in evaluation too")
-    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adamw or madam (default the recipe's: sgd; madam for "
-                     "lns-madam)")
+    sub.add_argument("--epochs", type=WHOLE, metavar="N", help="passes over the training data")
+    sub.add_argument("--batch-size", type=WHOLE, metavar="N", help="images a batch, in evaluation too; of sentences, "
+                     "tokens on either side with padding")
+    sub.add_argument("--accumulate", type=WHOLE, metavar="N", help="batches whose gradients make one step (default 1)")
+    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adamw or madam (default sgd; adamw for sentences; madam "
+                     "for lns-madam)")
     sub.add_argument("--lr", type=REAL, metavar="X", help="learning rate (the peak of a one-cycle schedule)")
     sub.add_argument("--momentum", type=REAL, metavar="X", help="of sgd, Nesterov's (default 0.9)")
     sub.add_argument("--weight-decay", type=REAL, metavar="X", help="default 5e-4 (sgd), 1e-2 (adamw), 0 (madam)")
-    sub.add_argument("--schedule", metavar="NAME", help="onecycle (default), cosine, step or constant")
+    sub.add_argument("--schedule", metavar="NAME", help="onecycle (default), cosine, step, inverse_sqrt (default "
+                     "of multi30k) or constant")
+    sub.add_argument("--label-smoothing", type=REAL, metavar="X", help="share of the target spread over all classes "
+                     "(default 0; 0.1 for multi30k)")
     sub.add_argument("--train-images", type=WHOLE, metavar="N", help="train on N of the training images, the same for "
                      "every seed (default all)")
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change the recipe, model, optimizer or schedule, such as act.bits=4, mls.group=n, "
-                          "model.shortcut=A, schedule.pct_start=0.1; may be repeated")
+                          "model.shortcut=A, schedule.pct_start=0.1, "
+                          "data.vocab_size=8000, decode.beam_size=4; may be repeated")
     sub.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
     sub.add_argument("--root", metavar="DIR", help=ROOT)
     sub.add_argument("--out", metavar="DIR", help="run directory (default runs/<data>-<model>-<recipe>-s<seed>)")
@@ -269,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"minilp: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"minilp: error: {error}", file=sys.stderr)
         return 2
     except (training.Diverged, OSError) as error:

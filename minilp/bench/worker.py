@@ -46,12 +46,12 @@ def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any
     from minilp import contract, kernels, nn
     from minilp.autograd import Tensor
     from minilp.training import TrainConfig
-    from minilp.training.session import build_model, build_optimizer
+    from minilp.training.build import build_model, build_optimizer
 
     minilp.set_num_threads(job["threads"])
     minilp.manual_seed(0)
     config = TrainConfig.create(model=job["model"], recipe=job["recipe"], settings=job["settings"])
-    model = build_model(config, 10, 3)
+    model = build_model(config, {"classes": [str(k) for k in range(10)], "in_channels": 3})
     optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's, or Madam
     x, y = batch(job["batch_size"], 1)
     clock = [0]

@@ -30,6 +30,8 @@ class ParallelText:
         "train", "val" or "test".
     languages : (str, str)
         Of source and target.
+    max_len : int
+        Most tokens of a sentence that the data may have, without begin and end.
     notes : tuple of str
         What was changed on the way in: sentences dropped, cut or not fully known.
 
@@ -45,7 +47,8 @@ class ParallelText:
     vocabulary: Vocabulary
     name: str
     split: str
-    languages: tuple[str, str] = ("source", "target")
+    languages: tuple[str, str]
+    max_len: int
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -54,8 +57,8 @@ class ParallelText:
             raise ValueError(f"sources, targets, texts: expected equally many and at least one, got {counts}")
         for name in ("sources", "targets"):
             for number, ids in enumerate(getattr(self, name)):
-                if len(ids) == 0 or ids.min() < UNK or ids.max() >= self.vocabulary.size:
-                    raise ValueError(f"{name}: sentence {number} has the ids {ids}; expected at least one, all from "
+                if not 1 <= len(ids) <= self.max_len or ids.min() < UNK or ids.max() >= self.vocabulary.size:
+                    raise ValueError(f"{name}: sentence {number} has the ids {ids}; expected 1 to {self.max_len} from "
                                      f"{UNK} to {self.vocabulary.size - 1}")
 
     def __len__(self) -> int:
@@ -116,4 +119,4 @@ def make_text(pairs: Pairs, vocabulary: Vocabulary, name: str, split: str, langu
         said.append(f"{strange} {split} pairs hold something that is not in the vocabulary")
     return ParallelText(tuple(encoded[k][0] for k in kept), tuple(encoded[k][1] for k in kept),
                         tuple((pairs[k][0], pairs[k][1]) for k in kept), vocabulary, name, split, languages,
-                        tuple(said))
+                        max_len, tuple(said))

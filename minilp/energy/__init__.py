@@ -7,9 +7,10 @@ from minilp.energy.recorder import count
 from minilp.energy.report import Report, report
 from minilp.energy.shapecount import count_shapes
 from minilp.energy.shapes import LayerShape
-from minilp.energy.step import count_named, count_step
+from minilp.energy.step import count_evaluation, count_named, count_training
 from minilp.energy.trace import shapes_of
 
 __all__ = ["Counts", "LayerShape", "PriceList", "Priced", "Report", "Unpriced", "available_networks",
-           "available_prices", "count", "count_named", "count_shapes", "count_step", "load_prices", "network", "price",
+           "available_prices", "count", "count_evaluation", "count_named", "count_shapes",
+           "count_training", "load_prices", "network", "price",
            "report", "shapes_of"]

@@ -1,6 +1,7 @@
-"""One real training step and one evaluation of a model, counted."""
+"""Real training steps and evaluations of a model, counted."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,35 +19,75 @@ from minilp.recipe import Recipe
 OPTIMIZERS: dict[str, Any] = {"sgd": default_optimizer, "adamw": optim.AdamW, "madam": optim.Madam}
 
 
-def count_step(model: Module, optimizer: optim.Optimizer, x: np.ndarray, y: np.ndarray) -> tuple[Counts, Counts]:
-    """Train and then evaluate a model on one batch; the model is changed by the step.
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def classify(model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
+    """The logits (N, C) of images (N, C, H, W); their labels are not looked at."""
+    return model(Tensor(x))
+
+
+def classification_loss(model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
+    """Mean cross-entropy of images (N, C, H, W) and their labels (N,)."""
+    return functional.cross_entropy(classify(model, x, y), y)
+
+
+def count_training(model: Module, optimizer: optim.Optimizer, batches: Sequence[Batch],
+                   loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classification_loss) -> Counts:
+    """Train a model for one step and count it.
 
     Parameters
     ----------
     model : Module
-        A classifier; left in the mode it was in.
+        Changed by the step; left in the mode it was in.
     optimizer : Optimizer
         Of its parameters.
-    x, y : ndarray
-        float32 images (N, C, H, W) and int64 labels (N,).
+    batches : sequence of (x, y)
+        Their gradients are added up for the one step.
+    loss : callable
+        Model and a batch to a scalar Tensor.
 
     Returns
     -------
-    (Counts, Counts)
-        Of the training step, and of the evaluation of the same images.
+    Counts
     """
     mode = model.training
-    with rounding_context(0, 0), np.errstate(all="ignore"):
-        try:
-            with count(model) as training:
-                optimizer.zero_grad()
-                functional.cross_entropy(model.train()(Tensor(x)), y).backward()
-                optimizer.step()
-            with count(model) as evaluation, no_grad():
-                model.eval()(Tensor(x))
-        finally:
-            model.train(mode)
-    return training, evaluation
+    try:
+        with rounding_context(0, 0), np.errstate(all="ignore"), count(model) as counted:
+            optimizer.zero_grad()
+            for x, y in batches:
+                loss(model.train(), x, y).backward()
+            optimizer.step()
+    finally:
+        model.train(mode)
+    return counted
+
+
+def count_evaluation(model: Module, batches: Sequence[Batch],
+                     outputs: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classify) -> Counts:
+    """Run a model forward on some batches and count that.
+
+    Parameters
+    ----------
+    model : Module
+        Left in the mode it was in.
+    batches : sequence of (x, y)
+        What goes in.
+    outputs : callable
+        Model and a batch to logits.
+
+    Returns
+    -------
+    Counts
+    """
+    mode = model.training
+    try:
+        with rounding_context(0, 0), np.errstate(all="ignore"), count(model) as counted, no_grad():
+            for x, y in batches:
+                outputs(model.eval(), x, y)
+    finally:
+        model.train(mode)
+    return counted
 
 
 def count_named(model: str, recipe: Recipe, batch_size: int = 1, options: dict[str, Any] | None = None
@@ -89,6 +130,6 @@ def count_named(model: str, recipe: Recipe, batch_size: int = 1, options: dict[s
         rng = np.random.default_rng(0)
         x = rng.standard_normal((batch_size, 3, 32, 32)).astype(np.float32)
         step = optimizer(list(built.parameters()))
-        return count_step(built, step, x, rng.integers(0, 10, batch_size))[0], True
+        return count_training(built, step, [(x, rng.integers(0, 10, batch_size))]), True
     finally:
         random.set_state(seeds)

@@ -45,7 +45,8 @@ import numpy as np
 from minilp import data, files
 from minilp.optim import Optimizer
 from minilp.training import Diverged, TrainConfig, machine
-from minilp.training.session import Session, evaluate_model
+from minilp.training.scores import evaluate_model
+from minilp.training.session import Session
 
 BITS = (16, 15, 14, 13, 12, 11, 10)
 START = {"madam": 2.0**-4, "sgd": 0.1, "adamw": 0.005}
@@ -129,18 +130,19 @@ def run_one(task: Task, optimizer: str, lr: float, bits: int | None, rounding: s
                            "diverged": None, "weight_decay": config.weight_decay, "momentum": config.momentum,
                            "settings": list(config.settings), "commit": machine.commit()}
     start, session = time.perf_counter(), Session(config, train)
-    middle = config.epochs * len(session.loader) // 2
+    middle, held_out = config.epochs * session.steps // 2, session.task.loader(config, test, training=False)
     try:
-        for epoch in range(config.epochs):
-            for x, y in session.loader.epoch(epoch):
+        for _ in range(config.epochs):
+            for batches in session.coming():
                 before = _exponents(session.optimizer) if session.step_number == middle else []
-                session.step(x, y)
+                session.step(batches)
                 if before:
                     same = [old == new for old, new in zip(before, _exponents(session.optimizer), strict=True)]
                     row["unmoved"] = float(np.mean(np.concatenate(same)))
             row["train_loss"] = session.loss_sum / session.seen
             session.next_epoch()
-        row["test_loss"], row["test_acc"] = evaluate_model(session.model, test, config.batch_size, seed) or (None, None)
+        row["test_loss"], row["test_acc"] = (evaluate_model(session.task, session.model, held_out, seed)
+                                               or (None, None))
     except Diverged as error:
         row.update(diverged=str(error), train_loss=None, unmoved=None)
     row["seconds"] = round(time.perf_counter() - start, 2)

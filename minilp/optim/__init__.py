@@ -7,6 +7,7 @@ from minilp.optim.optimizer import Optimizer
 from minilp.optim.schedules import (
     ConstantLR,
     CosineAnnealingLR,
+    InverseSqrtLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
@@ -16,6 +17,6 @@ from minilp.optim.schedules import (
 from minilp.optim.sequential import SequentialLR
 from minilp.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "ConstantLR", "CosineAnnealingLR", "LRScheduler", "LambdaLR", "LinearLR",
-           "Madam", "MultiStepLR", "OneCycleLR", "Optimizer", "SequentialLR", "StepLR", "clip_grad_norm_",
-           "clip_grad_value_"]
+__all__ = ["SGD", "Adam", "AdamW", "ConstantLR", "CosineAnnealingLR", "InverseSqrtLR", "LRScheduler", "LambdaLR",
+           "LinearLR", "Madam", "MultiStepLR", "OneCycleLR", "Optimizer", "SequentialLR", "StepLR",
+           "clip_grad_norm_", "clip_grad_value_"]

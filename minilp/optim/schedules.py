@@ -187,6 +187,38 @@ class LinearLR(LRScheduler):
         return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * way)
 
 
+class InverseSqrtLR(LRScheduler):
+    """Warm-up on a straight line, then down with the inverse square root of the step.
+
+    The Transformer's schedule (Vaswani et al. 2017, section 5.3), told by its peak: step t, counted from 1, has the
+    initial learning rate times ``min(t / warmup_steps, sqrt(warmup_steps / t))``. PyTorch has none of this kind.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose groups to schedule.
+    warmup_steps : int
+        The step that has the initial learning rate.
+    last_epoch : int
+        See :class:`LRScheduler`.
+
+    Raises
+    ------
+    ValueError
+        If ``warmup_steps`` is less than 1.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int = 4000, last_epoch: int = -1) -> None:
+        if warmup_steps < 1:
+            raise ValueError(f"warmup_steps: expected an integer >= 1, got {warmup_steps!r}")
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, t: int, base_lr: float) -> float:
+        """See :meth:`LRScheduler.lr_at`."""
+        return base_lr * min((t + 1) / self.warmup_steps, math.sqrt(self.warmup_steps / (t + 1)))
+
+
 class StepLR(LRScheduler):
     """The learning rate is multiplied by ``gamma`` every ``step_size`` steps.
 

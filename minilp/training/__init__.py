@@ -6,6 +6,7 @@ from minilp.training.evaluation import Evaluation, evaluate, load
 from minilp.training.inspection import inspect, inspect_model, inspect_recipe
 from minilp.training.inspection_report import Inspection
 from minilp.training.loop import Interrupted, Result, train
+from minilp.training.translating import translate
 
 __all__ = ["Comparison", "Diverged", "Evaluation", "Inspection", "Interrupted", "Result", "TrainConfig", "compare",
-           "evaluate", "inspect", "inspect_model", "inspect_recipe", "load", "train"]
+           "evaluate", "inspect", "inspect_model", "inspect_recipe", "load", "train", "translate"]

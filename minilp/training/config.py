@@ -14,23 +14,16 @@ from minilp import models
 from minilp import recipe as recipes
 from minilp.recipe import OPTIMIZERS, Recipe
 from minilp.settings import change
+from minilp.training.task import Task
+from minilp.training.tasks import KNOWN, task_of
 
-SCHEDULES = ("onecycle", "cosine", "step", "constant")
+SCHEDULES = ("onecycle", "cosine", "step", "inverse_sqrt", "constant")
 AUGMENTATIONS = ("none", "crop_flip")
-
-# What a data set asks for when the user does not say. shapes10 is easy and must be done in a minute; the CIFAR-10 line
-# is the usual recipe for its ResNets (crop and flip, Nesterov momentum 0.9, weight decay 5e-4) with a one-cycle
-# schedule, which reaches a given accuracy in fewer epochs than steps do and scales to any number of them.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "shapes10": {"epochs": 5, "batch_size": 64, "lr": 0.1, "augment": "none"},
-    "cifar10": {"epochs": 30, "batch_size": 128, "lr": 0.2, "augment": "crop_flip"},
-}
-OTHER_DATA = {"epochs": 10, "batch_size": 64, "lr": 0.1, "augment": "none"}
 
 # What an optimizer asks for when the user does not say; sgd's learning rate is the data set's. AdamW's are PyTorch's.
 # Madam has no weight decay. Its released rate, 1/128 without a schedule, is for budgets far above ours: 1/16 with
 # an early peak, a tenth of the way along one cycle, was the best of a few tried on three epochs of CIFAR-10 (README).
-# An optimizer has the options named here.
+# An optimizer has the options named here. A data set may have other wishes, see translation.py.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "weight_decay": 5e-4},
     "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
@@ -40,7 +33,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
 MADAM_ONECYCLE = {"pct_start": 0.1}
 """Options of a one-cycle schedule under Madam, where the user names none."""
 
-OPTION_OWNERS = ("model", "optimizer", "schedule")
+OPTION_OWNERS = ("model", "optimizer", "schedule", "data", "decode")
 """Who takes keyword arguments by ``--set OWNER.OPTION=VALUE``; every other key changes the recipe."""
 
 MAY_CHANGE = ("root", "threads", "save_every")
@@ -56,23 +49,26 @@ class TrainConfig:
     Attributes
     ----------
     data : str
-        ``"shapes10"``, ``"cifar10"``, or the path of a folder or .npz file (kept absolute).
+        Images: ``"shapes10"``, ``"cifar10"``, or the path of a folder or .npz file (kept absolute). Sentence pairs:
+        ``"multi30k"``, ``"numbers"``. It decides what the task is.
     model : str
         A name that :func:`minilp.models.build` knows.
     recipe : Recipe
         Which format plays which role, ``settings`` included.
     epochs, batch_size : int
-        Passes over the training images; images a step, in evaluation too.
+        Passes over the training data; images a batch, in evaluation too. Of sentences: token places a batch on either
+        side, padding included (:class:`minilp.data.TokenLoader`).
     lr : float
         Learning rate: the peak of a one-cycle schedule, the start of the others.
     momentum : float or None
         Of SGD, Nesterov's; None for the other optimizers, which have none.
     weight_decay : float
         Of the optimizer: an L2 penalty in SGD, decoupled in AdamW; Madam has its own rule.
-    schedule : {"onecycle", "cosine", "step", "constant"}
-        Step divides the rate by 10 after a half and after three quarters of the training.
+    schedule : {"onecycle", "cosine", "step", "inverse_sqrt", "constant"}
+        Step divides the rate by 10 after a half and after three quarters of the training; inverse_sqrt warms up over a
+        tenth of it (``--set schedule.warmup_steps=400``).
     augment : {"none", "crop_flip"}
-        Random crop with padding 4 and random flip, or nothing.
+        Random crop with padding 4 and random flip, or nothing; of images only.
     seed : int
         Of initialisation, data order, augmentation and rounding.
     model_options : dict
@@ -88,6 +84,16 @@ class TrainConfig:
     train_images : int or None
         Train on so many of the training images, drawn by :meth:`minilp.data.Dataset.subset` with its seed 0 whatever
         the training's own; None for all.
+    accumulate : int
+        Batches whose gradients make one step; each weighs as many images or tokens as it has. The last step of an
+        epoch may have fewer.
+    label_smoothing : float
+        Share of the target spread over all classes in training, [0, 1); evaluation has none.
+    data_options : dict
+        Keyword arguments of sentence pairs (``--set data.vocab_size=8000``).
+    decode_options : dict
+        How translations are made for BLEU (``--set decode.beam_size=4``, ``decode.length_penalty=1``); greedily by
+        default.
     root : str or None
         Folder of downloaded data sets.
     threads : int or None
@@ -113,25 +119,32 @@ class TrainConfig:
     optimizer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     schedule_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     train_images: int | None = None
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    decode_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     root: str | None = None
     threads: int | None = None
     save_every: int = 0
 
     @staticmethod
-    def create(data: str = "shapes10", model: str = "small_cnn", recipe: str | Recipe = "potq", *,
+    def create(data: str = "shapes10", model: str | None = None, recipe: str | Recipe = "potq", *,
                settings: Iterable[str] | Mapping[str, Any] = (), **given: Any) -> TrainConfig:
         """A checked configuration.
 
         Parameters
         ----------
-        data, model : str
+        data : str
             See the class.
+        model : str or None
+            See the class; None is the data set's.
         recipe : str or Recipe
             A preset's name, or a recipe of your own.
         settings : iterable of "key=value", or mapping
             Changes to the recipe (``act.bits=4``, see :meth:`minilp.recipe.Recipe.set`), to the model's options
-            (``model.width=32``), to the optimizer's (``optimizer.p_scale=2``) and to the schedule's
-            (``schedule.pct_start=0.1``), applied in order.
+            (``model.width=32``), to the optimizer's (``optimizer.p_scale=2``), to the schedule's
+            (``schedule.pct_start=0.1``), to the data's (``data.vocab_size=8000``) and to the decoding's
+            (``decode.beam_size=4``), applied in order.
         **given
             Any other attribute of the class; None means the default of the data set, the optimizer or the recipe.
 
@@ -148,15 +161,20 @@ class TrainConfig:
             recipe = recipes.get(recipe)
         lines = [f"{k}={v}" for k, v in settings.items()] if isinstance(settings, Mapping) else list(settings)
         recipe, options = change(recipe, lines, OPTION_OWNERS)
-        if data not in DEFAULTS:
-            if not pathlib.Path(data).expanduser().exists():
-                raise ValueError(f"data: expected {', '.join(DEFAULTS)} or the path of a folder or .npz file that "
-                                 f"exists, got {data!r}")
+        wishes = task_of(data).defaults(data)
+        if wishes is None:
+            raise ValueError(f"data: expected {', '.join(KNOWN)} or the path of a folder or .npz file that exists, got "
+                             f"{data!r}")
+        if data not in KNOWN:
             data = str(pathlib.Path(data).expanduser().resolve())
-        optimizer = given.get("optimizer") or recipe.optimizer
-        defaults = {"optimizer": optimizer, "momentum": None, "weight_decay": 0.0, "schedule": "onecycle", "seed": 0,
-                    **DEFAULTS.get(data, OTHER_DATA), **OPTIMIZER_DEFAULTS.get(optimizer, {})}
-        chosen = {**defaults, **{k: v for k, v in given.items() if v is not None}}
+        # A recipe that asks for SGD, the default, leaves the choice to the data set.
+        optimizer = given.get("optimizer") or (recipe.optimizer if recipe.optimizer != "sgd" else
+                                               wishes.get("optimizer", "sgd"))
+        own = wishes.pop("optimizers", {}).get(optimizer, {})
+        defaults = {"momentum": None, "weight_decay": 0.0, "schedule": "onecycle", "seed": 0, "augment": "none",
+                    **wishes, **OPTIMIZER_DEFAULTS.get(optimizer, {}), **own, "optimizer": optimizer}
+        chosen = {**defaults, **{k: v for k, v in given.items() if v is not None},
+                  "model": model or defaults["model"]}
         known = {field.name for field in dataclasses.fields(TrainConfig)}
         if unknown := set(chosen) - known:
             raise ValueError(f"{sorted(unknown)[0]}: not an argument of a training; there are "
@@ -165,14 +183,19 @@ class TrainConfig:
             chosen["root"] = str(pathlib.Path(chosen["root"]).expanduser().resolve())
         if (chosen["optimizer"], chosen["schedule"]) == ("madam", "onecycle"):
             options["schedule"] = {**MADAM_ONECYCLE, **options["schedule"]}
-        chosen.update({f"{owner}_options": found for owner, found in options.items()})
-        return TrainConfig(data=data, model=model, recipe=recipe, settings=tuple(lines), **chosen)
+        for owner, found in options.items():
+            chosen[f"{owner}_options"] = {**chosen.get(f"{owner}_options", {}), **found}
+        return TrainConfig(data=data, recipe=recipe, settings=tuple(lines), **chosen)
 
     def __post_init__(self) -> None:
         if self.model not in models.available():
             raise ValueError(f"model: expected one of {', '.join(models.available())}, got {self.model!r}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("save_every", 0), ("threads", 1),
-                            ("train_images", 1)):
+        if not self.task.fits(self.model):
+            fitting = ", ".join(filter(self.task.fits, models.available()))
+            raise ValueError(f"model: {self.data_name} is {self.task.name}, for which there are {fitting}; got "
+                             f"{self.model!r}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0), ("save_every", 0),
+                            ("threads", 1), ("train_images", 1)):
             value = getattr(self, name)
             if name in ("threads", "train_images") and value is None:
                 continue
@@ -182,7 +205,8 @@ class TrainConfig:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.momentum is not None and "momentum" not in OPTIMIZER_DEFAULTS[self.optimizer]:
             raise ValueError(f"momentum: {self.optimizer} has none, got {self.momentum!r}")
-        for name, bound in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0)):
+        for name, bound in (("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1.0),
+                            ("label_smoothing", 1.0)):
             value = getattr(self, name)
             if value is None and name not in OPTIMIZER_DEFAULTS[self.optimizer]:
                 continue
@@ -193,16 +217,28 @@ class TrainConfig:
         for name, names in (("schedule", SCHEDULES), ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in names:
                 raise ValueError(f"{name}: expected one of {', '.join(names)}, got {getattr(self, name)!r}")
+        self.task.check(self)
+
+    @property
+    def task(self) -> Task:
+        """Task: what the data set is for."""
+        return task_of(self.data)
 
     @property
     def data_name(self) -> str:
         """The data set's name for titles and folders: a path's last part without its ending."""
-        return self.data if self.data in DEFAULTS else pathlib.Path(self.data).stem
+        return self.data if self.data in KNOWN else pathlib.Path(self.data).stem
 
     @property
     def name(self) -> str:
         """``<data>-<model>-<recipe>-s<seed>``, the default name of the run directory."""
         return f"{self.data_name}-{self.model}-{self.recipe.name}-s{self.seed}"
+
+    def describe_batches(self) -> str:
+        """Batch size, accumulation and label smoothing, in words."""
+        words = f"batch {self.batch_size}" + (" tokens" if self.task.unit == "token" else "")
+        words += f" x {self.accumulate}" if self.accumulate > 1 else ""
+        return words + (f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else "")
 
     def describe_optimizer(self) -> str:
         """Optimizer, learning rate and what else it has, in words."""
@@ -218,8 +254,8 @@ class TrainConfig:
         if recipes.PRESETS.get(self.recipe.name) is None or self._rebuilt_recipe() != self.recipe:
             return "from Python, with this recipe: minilp.train(recipe=...)"
         words = ["minilp", "train"]
-        for name in ("data", "model", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule",
-                     "augment", "train_images", "seed", "root"):
+        for name in ("data", "model", "epochs", "batch_size", "accumulate", "optimizer", "lr", "momentum",
+                     "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "seed", "root"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         words += ["--recipe", self.recipe.name]

@@ -1,6 +1,7 @@
 """Where did the NaN come from: the error that ends a diverged training, and the search for the layer to name."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ def is_about_nan(error: BaseException) -> bool:
     return isinstance(error, NOT_FINITE) or isinstance(error.__cause__, NOT_FINITE)
 
 
-def find_value(model: Module, x: np.ndarray) -> Place | None:
+def find_value(model: Module, x: np.ndarray, run: Callable[[], object]) -> Place | None:
     """Run the model forward and name the first non-finite tensor in the order of computation.
 
     Parameters
@@ -68,7 +69,9 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
     model : Module
         In training mode its running statistics change; the caller has given up on this step anyway.
     x : ndarray
-        The batch.
+        What goes in.
+    run : callable
+        Runs the model on it.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
         None if all is finite.
     """
     if not np.isfinite(x).all():
-        return Place("input", "act", "image batch")
+        return Place("input", "act", "batch")
     found: list[Place] = []
     entered: list[str] = []
     handles = []
@@ -103,7 +106,7 @@ def find_value(model: Module, x: np.ndarray) -> Place | None:
                     module.register_forward_hook(look_after(name or "model"))]
     try:
         with no_grad():
-            model(Tensor(x))
+            run()
     except (ValueError, ArithmeticError) as error:
         if not is_about_nan(error):
             raise

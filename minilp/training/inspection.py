@@ -13,9 +13,9 @@ import numpy as np
 from minilp import models, operands, random
 from minilp import recipe as recipes
 from minilp.autograd import Tensor
-from minilp.data import Loader
+from minilp.energy.step import classification_loss
 from minilp.formats.rounding import Stream, clock, rounding_context
-from minilp.nn import Module, functional
+from minilp.nn import Module
 from minilp.recipe import Recipe
 from minilp.report import describe_recipe
 from minilp.roles import LayerRecipe, Roles
@@ -25,9 +25,8 @@ from minilp.training.config import TrainConfig
 from minilp.training.evaluation import restore
 from minilp.training.inspection_report import Inspection
 from minilp.training.inspection_tally import Tally
-from minilp.training.session import load_data
+from minilp.training.task import Batch, BatchLoader
 
-Batch = tuple[np.ndarray, np.ndarray]
 PLAYED = ("weight", "act", "error", "wgrad")
 
 
@@ -70,16 +69,17 @@ def inspect(run: str | os.PathLike[str], *, recipe: str | Recipe | None = None, 
     other = None
     if recipe is not None or settings:
         other = _changed(config.recipe if recipe is None else recipe, settings)
-    train, _ = load_data(config, root)
-    loader = Loader(train, config.batch_size, seed=config.seed,
-                    augment=None if config.augment == "none" else config.augment)
-    coming = itertools.islice(_coming(loader, meta["epoch"], meta["batch"]), batches)
-    return inspect_model(model, coming, recipe=other, layer=layer, seed=config.seed, step=meta["step"],
+    task = config.task
+    loader = task.loader(config, task.load(config, root).train, training=True)
+    place = min(meta["batch"] * config.accumulate, len(loader))
+    coming = itertools.islice(_coming(loader, meta["epoch"], place), batches)
+    return inspect_model(model, coming, recipe=other, layer=layer, seed=config.seed, step=meta["step"], loss=task.loss,
                          name=str(directory.path), says=describe_recipe(config.recipe))
 
 
 def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | None = None, layer: str = "*",
-                  seed: int = 0, step: int = 0, loss: Callable[[Tensor, np.ndarray], Tensor] = functional.cross_entropy,
+                  seed: int = 0, step: int = 0,
+                  loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classification_loss,
                   name: str = "model", says: str = "") -> Inspection:
     """Measure what a model's formats do to its numbers in forward and backward passes on some batches.
 
@@ -90,7 +90,7 @@ def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | N
     model : Module
         A recipe may be applied, or not.
     batches : iterable of (x, y)
-        float32 inputs and what ``loss`` takes beside the outputs.
+        What ``loss`` takes beside the model, by default images and labels.
     recipe : Recipe, optional
         Code the tensors by this recipe instead of the model's own, which goes on to decide what the tensors are. It
         gets each tensor as the model's format got it, behind the transforms of the model's recipe; its own transforms
@@ -101,7 +101,7 @@ def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | N
     seed, step : int
         Clock of the rounding streams; the step counts up from batch to batch.
     loss : callable
-        Output Tensor and targets to a scalar Tensor.
+        Model, x and y to a scalar Tensor.
     name, says : str
         What the report calls the model, and its recipe in words.
 
@@ -150,7 +150,7 @@ def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | N
         for number, (x, y) in enumerate(batches):
             with rounding_context(seed, step + number):
                 twin.zero_grad()
-                loss(twin(Tensor(x)), y).backward()
+                loss(twin, x, y).backward()
     if not tallies:
         raise ValueError(f"recipe: nothing is coded in {layer!r} of {name}; name a recipe whose formats shall be tried")
     order = sorted(tallies, key=lambda entry: (list(layers).index(entry[0]), PLAYED.index(entry[1])))
@@ -196,7 +196,7 @@ def _changed(recipe: str | Recipe, settings: Iterable[str]) -> Recipe:
     return change(recipe if isinstance(recipe, Recipe) else recipes.get(recipe), settings)[0]
 
 
-def _coming(loader: Loader, epoch: int, batch: int) -> Iterator[Batch]:
+def _coming(loader: BatchLoader, epoch: int, batch: int) -> Iterator[Batch]:
     """The batches from a place in the training on, without end."""
     while True:
         yield from loader.epoch(epoch, batch)

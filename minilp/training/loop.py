@@ -17,11 +17,12 @@ from minilp.report import describe_recipe
 from minilp.training import checkpoint, machine, plots, rundir
 from minilp.training.config import MAY_CHANGE, TrainConfig
 from minilp.training.diverged import Diverged
-from minilp.training.outcome import outcome, speed
+from minilp.training.outcome import outcome
 from minilp.training.progress import Progress, interruptible
 from minilp.training.run_energy import describe
 from minilp.training.rundir import RunDirectory
-from minilp.training.session import Session, evaluate_model, load_data
+from minilp.training.scores import describe_scores, evaluate_model
+from minilp.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,28 @@ class Result:
         One row an epoch, the columns of metrics.csv.
     model : Module
         The trained model, in evaluation mode.
-    test_acc : float
-        Share of the test images classified right after the last epoch, in [0, 1].
-    images_per_s, seconds : float
-        Training images a second (evaluation excluded); wall-clock time of all epochs.
-    energy_pj_per_image, energy_pj : float or None
-        Picojoules a training image, and of the whole run with its evaluations, by the default price list; None where
-        an operation has no known cost.
+    summary : dict
+        What stands in result.json; the properties below read it.
     """
 
     path: pathlib.Path
     config: TrainConfig
     rows: tuple[dict[str, Any], ...]
     model: Module
-    test_acc: float
-    images_per_s: float
-    seconds: float
-    energy_pj_per_image: float | None = None
-    energy_pj: float | None = None
+    summary: dict[str, Any]
+
+    def _score(name: str, words: str) -> Any:  # type: ignore[misc]
+        return property(lambda self: self.summary.get(name), doc=words)
+
+    test_acc = _score("test_acc", "float: share of the test images classified right after the last epoch, in [0, 1].")
+    bleu = _score("bleu", "float: BLEU of the test sentences' translations, 0 to 100; None for images.")
+    images_per_s = _score("images_per_s", "float: training images a second, evaluation excluded; None for sentences.")
+    tokens_per_s = _score("tokens_per_s", "float: target tokens a second in training; None for images.")
+    seconds = _score("seconds", "float: wall-clock time of all epochs.")
+    energy_pj = _score("energy_pj", "float or None: picojoules of the run with its evaluations, by the default prices.")
+    energy_pj_per_image = _score("energy_pj_per_image", "float or None: the same of a training image.")
+    energy_pj_per_token = _score("energy_pj_per_token", "float or None: the same of a target token in training.")
+    del _score
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,8 +70,9 @@ class Interrupted(KeyboardInterrupt):
 def train(data: str | None = None, model: str | None = None, recipe: str | Recipe | None = None, *,
           epochs: int | None = None, batch_size: int | None = None, optimizer: str | None = None,
           lr: float | None = None, momentum: float | None = None, weight_decay: float | None = None,
-          schedule: str | None = None, augment: str | None = None, train_images: int | None = None,
-          seed: int | None = None, settings: Iterable[str] | Mapping[str, Any] = (),
+          schedule: str | None = None, accumulate: int | None = None, label_smoothing: float | None = None,
+          augment: str | None = None, train_images: int | None = None, seed: int | None = None,
+          settings: Iterable[str] | Mapping[str, Any] = (),
           root: str | os.PathLike[str] | None = None, threads: int | None = None, save_every: int | None = None,
           out: str | os.PathLike[str] | None = None, resume: bool = False, quiet: bool = False) -> Result:
     """Train a model and leave a run directory behind.
@@ -74,12 +80,14 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     Parameters
     ----------
     data : str, optional
-        ``"shapes10"`` (default), ``"cifar10"``, or a folder or .npz file.
+        ``"shapes10"`` (default), ``"cifar10"``, or a folder or .npz file; ``"multi30k"`` or ``"numbers"`` to translate.
     model : str, optional
-        ``"small_cnn"`` (default), ``"resnet20"``, ...; see :func:`minilp.models.available`.
+        ``"small_cnn"`` (default of images), ``"resnet20"``, ..., ``"transformer"`` (of sentences); see
+        :func:`minilp.models.available`.
     recipe : str or Recipe, optional
         ``"potq"`` (default), ``"fp32"``, or a recipe of your own.
-    epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, augment, train_images, seed, settings
+    epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, accumulate, label_smoothing, augment, \
+    train_images, seed, settings
         See :class:`~minilp.training.TrainConfig`; None means the default of the data set, the optimizer or the recipe.
     root, threads, save_every
         The same; a resumed run may name these anew.
@@ -99,8 +107,8 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     ------
     ValueError
         Naming the argument, what came and what was expected.
-    FileNotFoundError
-        If the data are not there; the message says how to get them.
+    FileNotFoundError, ImportError
+        If the data, or what they take to be read, are not there; the message says how to get them.
     Diverged
         If a loss or gradient becomes NaN or infinite; result.json says so, and the last checkpoint stays.
     Interrupted
@@ -109,7 +117,8 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     given: dict[str, Any] = {
         "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size,
         "optimizer": optimizer, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
-        "augment": augment, "train_images": train_images, "seed": seed,
+        "accumulate": accumulate, "label_smoothing": label_smoothing, "augment": augment, "train_images": train_images,
+        "seed": seed,
         "root": None if root is None else os.fspath(root), "threads": threads, "save_every": save_every}
     config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
     run, hint = rundir.choose(out, config.name, resume)
@@ -150,8 +159,10 @@ class _Training:
 
     def __init__(self, config: TrainConfig, run: RunDirectory, stopped: Any, quiet: bool) -> None:
         self.config, self.run, self.stopped, self.quiet = config, run, stopped, quiet
-        self.train_set, self.test_set = load_data(config)
-        self.session = Session(config, self.train_set)
+        self.task = config.task
+        self.splits = self.task.load(config)
+        self.size = self.task.size(self.splits.train)
+        self.session = Session(config, self.splits.train)
         self.resumed = False
         self.log_lines = 0
 
@@ -164,9 +175,9 @@ class _Training:
             run.rewind(meta["epoch"], meta["log_lines"])
             self.log_lines, self.resumed = meta["log_lines"], True
         else:
-            run.begin(config)
-        size = len(self.train_set)
-        progress = self.progress = Progress(config.epochs * size, session.epoch * size + session.seen, self.quiet)
+            run.begin(config, self.task.files(self.splits.train))
+        progress = self.progress = Progress(config.epochs * self.size, session.epoch * self.size + session.seen,
+                                            self.task.unit, self.quiet)
         try:
             self._head(hint)
             while session.epoch < config.epochs:
@@ -185,9 +196,9 @@ class _Training:
         config = self.config
         parameters = sum(p.size for p in self.session.model.parameters())
         lines = [machine.first_line(config.recipe), f"recipe {describe_recipe(config.recipe)}",
-                 f"{config.data_name}: {len(self.train_set)} training and {len(self.test_set)} test images; "
+                 *(f"{config.data_name}: {words}" for words in self.task.says(self.splits)),
                  f"{config.model}: {parameters:,} parameters",
-                 f"{config.epochs} epochs, batch {config.batch_size}, {config.describe_optimizer()}, augment "
+                 f"{config.epochs} epochs, {config.describe_batches()}, {config.describe_optimizer()}, augment "
                  f"{config.augment}, seed {config.seed}"]
         for line in lines:
             self.progress.line(line)
@@ -211,30 +222,34 @@ class _Training:
         """One epoch: train, evaluate, then row, log line and checkpoint in this order."""
         session, config = self.session, self.config
         label = f"epoch {session.epoch + 1}/{config.epochs}"
-        batches = session.loader.epoch(session.epoch, start=session.batch)
+        steps = session.coming()
         start, train_before, before = time.perf_counter(), session.train_seconds, session.seconds
-        while not self.stopped() and (item := next(batches, None)) is not None:
-            session.step(*item)
+        while not self.stopped() and (batches := next(steps, None)) is not None:
+            before_step = session.seen
+            session.step(batches)
             session.train_seconds = train_before + time.perf_counter() - start
             session.seconds = before + time.perf_counter() - start
-            self.progress.step(len(item[1]), label, session.loss_sum / session.seen, session.correct / session.seen)
+            self.progress.step(session.seen - before_step, label, session.loss_sum / session.seen,
+                               session.correct / session.seen)
             if config.save_every and session.step_number % config.save_every == 0:
                 saving = time.perf_counter()
                 self._save()
                 train_before -= time.perf_counter() - saving  # a checkpoint is no training time
         if self.stopped():
             self._interrupted()
-        scores = evaluate_model(session.model, self.test_set, config.batch_size, config.seed, self.stopped)
+        task = self.task
+        held_out = task.loader(config, self.splits.held_out, training=False)
+        scores = evaluate_model(task, session.model, held_out, config.seed, self.stopped)
         if scores is None:
             self._interrupted()
         assert scores is not None
         session.seconds = before + time.perf_counter() - start
-        row = {"epoch": session.epoch + 1, "train_loss": session.loss_sum / session.seen,
-               "train_acc": session.correct / session.seen, "test_loss": scores[0], "test_acc": scores[1],
-               "images_per_s": session.seen / session.train_seconds, "seconds": session.seconds}
-        line = (f"{label}: train loss {row['train_loss']:.4f}, train acc {row['train_acc']:.2%}, "
-                f"test loss {row['test_loss']:.4f}, test acc {row['test_acc']:.2%}, "
-                f"{row['images_per_s']:.0f} images/s, {row['seconds']:.1f} s")
+        values = (session.epoch + 1, session.loss_sum / session.seen, session.correct / session.seen, *scores,
+                  session.seen / session.train_seconds, session.seconds)
+        row = dict(zip(task.columns, values, strict=True))
+        split = task.held_out
+        line = (f"{label}: train loss {values[1]:.4f}, train acc {values[2]:.2%}, {split} loss {values[3]:.4f}, "
+                f"{split} acc {values[4]:.2%}, {values[5]:.0f} {task.unit}s/s, {values[6]:.1f} s")
         self.run.add_row(row)
         self._log(line)
         self.progress.line(line)
@@ -248,24 +263,26 @@ class _Training:
                           f"saved. Go on with: minilp train --resume --out {self.run.path}")
 
     def _finish(self, diverged: Diverged | None = None) -> None:
-        """The picture, then result.json, which marks the run as finished, be it by divergence."""
-        rows = self.run.rows()
+        """What is measured once, and the picture; then result.json, which marks the run as finished, be it by
+        divergence.
+        """
+        config, rows, task, model = self.config, self.run.rows(), self.task, self.session.model
+        final = task.finish(config, model, self.splits, self.stopped) if diverged is None else {}
+        if final is None:
+            self._interrupted()
         if rows:
-            plots.curves(rows, self.config.name, self.run.file(rundir.CURVES))
-        self.run.write_result(outcome(self.config, rows, self.session.model, self.train_set, self.test_set, diverged))
+            plots.curves(rows, config.name, self.run.file(rundir.CURVES), task.held_out)
+        self.run.write_result(outcome(config, rows, model, self.splits, final or {}, diverged))
 
     def _result(self) -> Result:
         """Read back what was written, and say it."""
-        rows, stored = self.run.rows(), self.run.read_result()
-        images_per_s, seconds = speed(rows, len(self.train_set))
-        assert images_per_s is not None  # a training has an epoch at least
-        result = Result(self.run.path, self.config, tuple(rows), self.session.model.eval(), rows[-1]["test_acc"],
-                        images_per_s, seconds, stored.get("energy_pj_per_image"), stored.get("energy_pj"))
+        stored, task = self.run.read_result(), self.task
         peak = stored["peak_bytes"]
-        for line in (f"test accuracy {result.test_acc:.2%}; {images_per_s:.0f} images/s in the training loop "
-                     f"(evaluation excluded); {seconds:.1f} s" + (f"; peak memory {peak / 1e6:.0f} MB" if peak else ""),
-                     describe(stored), f"run directory: {self.run.path}",
+        for line in (f"{describe_scores(task, stored)}; {stored[task.speed]:.0f} {task.unit}s/s in the training loop "
+                     f"(evaluation excluded); {stored['seconds']:.1f} s"
+                     + (f"; peak memory {peak / 1e6:.0f} MB" if peak else ""),
+                     describe(task, stored), f"run directory: {self.run.path}",
                      f"again: {self.config.command()}",
                      f"check: minilp eval {self.run.path}"):
             self.progress.line(line)
-        return result
+        return Result(self.run.path, self.config, tuple(self.run.rows()), self.session.model.eval(), stored)

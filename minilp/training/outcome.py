@@ -1,19 +1,19 @@
 """What result.json says: how a training ended, with all it takes to run it again."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minilp.data import Dataset
 from minilp.nn import Module
 from minilp.training import machine
 from minilp.training.config import TrainConfig
 from minilp.training.diverged import Diverged
-from minilp.training.run_energy import NO_ENERGY, run_energy
+from minilp.training.run_energy import no_energy, run_energy
+from minilp.training.task import Splits, Task
 
 
-def outcome(config: TrainConfig, rows: Sequence[dict[str, Any]], model: Module, train: Dataset, test: Dataset,
-            diverged: Diverged | None = None) -> dict[str, Any]:
+def outcome(config: TrainConfig, rows: Sequence[dict[str, Any]], model: Module, splits: Splits,
+            final: Mapping[str, Any], diverged: Diverged | None = None) -> dict[str, Any]:
     """The content of result.json; ``lessons/result.schema.json`` says what each entry is.
 
     Parameters
@@ -24,8 +24,10 @@ def outcome(config: TrainConfig, rows: Sequence[dict[str, Any]], model: Module, 
         The finished epochs, the columns of metrics.csv.
     model : Module
         As the training left it.
-    train, test : Dataset
-        The images.
+    splits : Splits
+        The data.
+    final : mapping
+        What was measured after the last epoch, see :meth:`minilp.training.task.Task.finish`.
     diverged : Diverged or None
         What ended the training early; accuracy, loss and energy are then None.
 
@@ -34,21 +36,21 @@ def outcome(config: TrainConfig, rows: Sequence[dict[str, Any]], model: Module, 
     dict
         Plain JSON.
     """
-    last: dict[str, Any] = rows[-1] if rows and diverged is None else {"test_acc": None, "test_loss": None}
-    images_per_s, seconds = speed(rows, len(train))
+    task, over = config.task, bool(rows) and diverged is None
+    scores = {name: rows[-1][name] if over else None for name in (f"{task.held_out}_acc", f"{task.held_out}_loss")}
+    energy = (run_energy(config, model, splits.train, splits.held_out) if diverged is None else
+              {**no_energy(task), "energy_note": "the training diverged"})
     return {
         "config": config.to_config(), "command": config.command(), "commit": machine.commit(), "epochs": list(rows),
-        "test_acc": last["test_acc"], "test_loss": last["test_loss"],
+        **scores, **{name: None for name in task.final}, **final,
         "diverged": None if diverged is None else {"epoch": diverged.epoch, "step": diverged.step,
                                                    "message": str(diverged)},
-        "seconds": seconds, "images_per_s": images_per_s, "peak_bytes": machine.peak_bytes(),
-        **(run_energy(config, model, train, test) if diverged is None else
-           {**NO_ENERGY, "energy_note": "the training diverged"}),
+        "seconds": sum(row["seconds"] for row in rows), task.speed: speed(task, rows),
+        "peak_bytes": machine.peak_bytes(), **energy,
         "parameters": sum(p.size for p in model.parameters()), "backend": machine.describe(config.recipe),
     }
 
 
-def speed(rows: Sequence[dict[str, Any]], images: int) -> tuple[float | None, float]:
-    """Training images a second over all epochs, None without one; the seconds of all epochs."""
-    per_s = images * len(rows) / sum(images / row["images_per_s"] for row in rows) if rows else None
-    return per_s, sum(row["seconds"] for row in rows)
+def speed(task: Task, rows: Sequence[dict[str, Any]]) -> float | None:
+    """Training images or tokens a second over all epochs; None without one. Every epoch has as many."""
+    return len(rows) / sum(1 / row[task.speed] for row in rows) if rows else None

@@ -8,7 +8,7 @@ from typing import Any
 from minilp import figures
 
 
-def curves(rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path) -> bool:
+def curves(rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path, held_out: str = "test") -> bool:
     """Draw loss and accuracy over the epochs.
 
     Parameters
@@ -19,17 +19,20 @@ def curves(rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path) ->
         Of the picture.
     path : pathlib.Path
         PNG file to write; the same rows give the same bytes.
+    held_out : str
+        The split that was evaluated, as the columns call it.
 
     Returns
     -------
     bool
         False if matplotlib is missing; then no file is written.
     """
-    return compared({title: rows}, path)
+    return compared({title: rows}, path, held_out)
 
 
-def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path) -> bool:
-    """Draw the curves of several runs over each other: train dashed, test solid, one colour a run.
+def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path, held_out: str = "test"
+             ) -> bool:
+    """Draw the curves of several runs over each other: train dashed, held-out data solid, one colour a run.
 
     Parameters
     ----------
@@ -37,6 +40,8 @@ def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path
         Name -> rows of metrics.csv.
     path : pathlib.Path
         PNG file to write.
+    held_out : str
+        See :func:`curves`.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: pathlib.Path
     for number, (name, rows) in enumerate(runs.items()):
         epochs = [row["epoch"] for row in rows]
         for axes, column in ((loss, "loss"), (acc, "acc")):
-            for split, style in (("train", "--"), ("test", "-")):
+            for split, style in (("train", "--"), (held_out, "-")):
                 axes.plot(epochs, [row[f"{split}_{column}"] for row in rows], style, color=f"C{number % 10}",
                           marker=".", label=f"{name}, {split}")
     loss.set(xlabel="epoch", ylabel="cross-entropy loss")

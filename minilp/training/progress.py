@@ -8,34 +8,39 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+SHORT = {"image": "img", "token": "tok"}
+
 
 class Progress:
-    """A bar over all images of the training, with loss, accuracy, images/s and the time left.
+    """A bar over all images or tokens of the training, with loss, accuracy, speed and the time left.
 
     Without a terminal there is no bar, and :meth:`line` is all that shows.
 
     Parameters
     ----------
     total, done : int
-        Images to train on altogether, and those a resumed training has behind it.
+        Images or tokens to train on altogether, and those a resumed training has behind it.
+    unit : {"image", "token"}
+        Which.
     quiet : bool
         Show nothing at all.
     """
 
-    def __init__(self, total: int, done: int, quiet: bool) -> None:
+    def __init__(self, total: int, done: int, unit: str, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, initial=done, unit="img", dynamic_ncols=True, leave=False, smoothing=0.05)
+            self.bar = tqdm(total=total, initial=done, unit=SHORT[unit], unit_scale=unit == "token",
+                            dynamic_ncols=True, leave=False, smoothing=0.05)
 
-    def step(self, images: int, epoch: str, loss: float, acc: float) -> None:
+    def step(self, count: int, epoch: str, loss: float, acc: float) -> None:
         """A batch is done: ``loss`` and ``acc`` are the epoch's so far."""
         if self.bar is not None:
             self.bar.set_description_str(epoch, refresh=False)
             self.bar.set_postfix_str(f"loss {loss:.3f}, acc {acc:.1%}", refresh=False)
-            self.bar.update(images)
+            self.bar.update(count)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""

@@ -1,23 +1,28 @@
-"""What a whole training takes in energy: a real step of each batch size it met is counted, then multiplied."""
+"""What a whole training takes in energy: real steps on its own batches are counted, then multiplied."""
 from __future__ import annotations
 
-import collections
 import copy
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from minilp import energy, random
-from minilp.data import Dataset, Loader
 from minilp.nn import Module
+from minilp.training.build import build_optimizer
 from minilp.training.config import TrainConfig
-from minilp.training.session import build_optimizer
+from minilp.training.task import Batch, Task
+
+MOST_COUNTED = 8
+"""Kinds of steps that are counted one by one. Images have two at most, the last batch being smaller; of sentences,
+whose batches have many shapes, so many are counted, from the smallest to the largest, and stand for all."""
+
+Steps = list[list[Batch]]
 
 NO_ENERGY: dict[str, Any] = {"energy_pj_per_image": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
 """The entries of result.json where no energy is known."""
 
 
-def run_energy(config: TrainConfig, model: Module, train: Dataset, test: Dataset) -> dict[str, Any]:
+def run_energy(config: TrainConfig, model: Module, train: Any, held_out: Any) -> dict[str, Any]:
     """Energy of a training by the default price list: operations only, no memory traffic.
 
     Steps run on copies of the model, so that it, its optimizer and all random streams stay as they are.
@@ -28,48 +33,82 @@ def run_energy(config: TrainConfig, model: Module, train: Dataset, test: Dataset
         What was trained.
     model : Module
         The trained model.
-    train, test : Dataset
-        The images, each epoch all of them.
+    train, held_out : Dataset or ParallelText
+        What it was trained on, and evaluated on after each epoch.
 
     Returns
     -------
     dict
-        ``energy_pj_per_image`` (training, without evaluation), ``energy_pj`` (the whole run, with evaluation),
-        ``energy_prices`` (the list), ``energy_note``. Both energies are None where an operation has no known cost;
-        the note says which.
+        ``energy_pj_per_image`` or ``energy_pj_per_token`` (training, without evaluation), ``energy_pj`` (the whole run,
+        with an evaluation an epoch), ``energy_prices`` (the list), ``energy_note``: how it was estimated where not
+        every kind of step was counted. Both energies are None where an operation has no known cost; the note says
+        which.
     """
-    found = dict(NO_ENERGY)
+    task = config.task
+    found, each = no_energy(task), f"energy_pj_per_{task.unit}"
     seeds = random.get_state()
     try:
         prices = energy.load_prices()
-        training, testing = _batches(len(train), config.batch_size), _batches(len(test), config.batch_size)
-        steps: dict[int, list[float]] = {}
-        x, y = next(iter(Loader(train, config.batch_size, shuffle=False).epoch(0)))
-        for size in {**training, **testing}:
-            twin, rows = copy.deepcopy(model), np.arange(size) % len(x)
-            counted = energy.count_step(twin, build_optimizer(config, twin), x[rows], y[rows])
-            steps[size] = [energy.price(counts, prices).picojoules or 0.0 for counts in counted]
-        epoch = sum(times * steps[size][0] for size, times in training.items())
-        evaluated = sum(times * steps[size][1] for size, times in testing.items())
-        found.update(energy_pj_per_image=epoch / len(train), energy_pj=config.epochs * (epoch + evaluated),
-                     energy_prices=prices.name)
-    except (ValueError, ArithmeticError) as error:  # a training that went well is not lost for want of a price
+
+        def cost(steps: Steps, training: bool) -> float:
+            def one(step: list[Batch]) -> float:
+                twin = copy.deepcopy(model)
+                if not training:
+                    counts = energy.count_evaluation(twin, step, task.outputs)
+                else:
+                    counts = energy.count_training(twin, build_optimizer(config, twin), step, task.loss)
+                return energy.price(counts, prices).picojoules or 0.0
+
+            return _summed(task, steps, one)
+
+        epoch = cost(_steps(task.loader(config, train, training=True).epoch(0), config.accumulate), True)
+        tested = cost(_steps(task.loader(config, held_out, training=False).epoch(0), 1), False)
+        found.update({each: epoch / task.size(train), "energy_pj": config.epochs * (epoch + tested),
+                      "energy_prices": prices.name})
+        if task.unit == "token":
+            found["energy_note"] = (f"estimated from {MOST_COUNTED} batches of an epoch, from the smallest to the "
+                                    f"largest; translating the test sentences is not in it")
+    except (ValueError, ArithmeticError, NotImplementedError) as error:  # a training is not lost for want of a price
         found["energy_note"] = str(error)
     finally:
         random.set_state(seeds)
     return found
 
 
-def _batches(images: int, batch_size: int) -> collections.Counter[int]:
-    """Batch size -> how many batches of it an epoch has."""
-    sizes = collections.Counter({batch_size: images // batch_size, images % batch_size: 1})
-    return collections.Counter({size: times for size, times in sizes.items() if size and times})
+def no_energy(task: Task) -> dict[str, Any]:
+    """The entries of result.json where no energy is known."""
+    return {f"energy_pj_per_{task.unit}": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
 
 
-def describe(result: dict[str, Any]) -> str:
+def _steps(batches: Iterable[Batch], accumulate: int) -> Steps:
+    """Groups of batches."""
+    remaining, steps = iter(batches), []
+    while group := list(itertools.islice(remaining, accumulate)):
+        steps.append(group)
+    return steps
+
+
+def _summed(task: Task, steps: Steps, one: Callable[[list[Batch]], float]) -> float:
+    """Sum of a cost over steps, counted once for each kind of step, or estimated from some."""
+    kinds: dict[tuple[Any, ...], Steps] = {}
+    for step in steps:
+        kinds.setdefault(tuple((x.shape, y.shape) for x, y in step), []).append(step)
+    if len(kinds) <= MOST_COUNTED:
+        return sum(len(alike) * one(alike[0]) for alike in kinds.values())
+
+    def size(step: list[Batch]) -> int:
+        return sum(task.count(y) for _, y in step)
+
+    ordered = sorted(steps, key=size)
+    chosen = [ordered[(2 * k + 1) * len(ordered) // (2 * MOST_COUNTED)] for k in range(MOST_COUNTED)]
+    return sum(map(one, chosen)) / sum(map(size, chosen)) * sum(map(size, steps))
+
+
+def describe(task: Task, result: dict[str, Any]) -> str:
     """The line of a training's summary, from what :func:`run_energy` returned."""
-    per_image, whole = result.get("energy_pj_per_image"), result.get("energy_pj")
-    if per_image is None or whole is None:
+    each, whole = result.get(f"energy_pj_per_{task.unit}"), result.get("energy_pj")
+    if each is None or whole is None:
         return f"energy: not known ({result.get('energy_note') or 'not counted'})"
-    return (f"energy: {per_image / 1e6:.4g} uJ a training image, {whole / 1e12:.4g} J the run with its evaluations; "
-            f"operations only, priced by {result['energy_prices']} (minilp energy says more)")
+    note = f" ({result['energy_note']})" if result["energy_note"] else ""
+    return (f"energy: {each / 1e6:.4g} uJ a training {task.unit}, {whole / 1e12:.4g} J the run with its evaluations"
+            f"{note}; operations only, priced by {result['energy_prices']} (minilp energy says more)")

@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from minilp import files
+from minilp.data import vocabulary
 from minilp.training.config import TrainConfig
-
-COLUMNS = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "images_per_s", "seconds")
-"""Columns of metrics.csv. Accuracies are in [0, 1]; images_per_s counts the training loop with its data loading, not
-the evaluation; seconds is the whole epoch. The last two are wall-clock: they differ from run to run."""
+from minilp.training.tasks import CLASSIFICATION, TRANSLATION
 
 CONFIG, METRICS, LOG = "config.json", "metrics.csv", "log.txt"
 CHECKPOINT, RESULT, CURVES = "checkpoint.safetensors", "result.json", "curves.png"
-OURS = (CONFIG, METRICS, LOG, CHECKPOINT, RESULT, CURVES)
+OURS = (CONFIG, METRICS, LOG, CHECKPOINT, RESULT, CURVES, *(kind.file for kind in vocabulary.KINDS))
+HEADS = {",".join(task.columns): task.columns for task in (CLASSIFICATION, TRANSLATION)}
+"""First lines of metrics.csv, see :attr:`minilp.training.task.Task.columns`."""
 
 
 class RunDirectory:
@@ -79,17 +80,21 @@ class RunDirectory:
             os.close(self._lock)
             self._lock = None
 
-    def begin(self, config: TrainConfig) -> None:
+    def begin(self, config: TrainConfig, more: Mapping[str, bytes]) -> None:
         """Start a run: an empty metrics table, an empty log, the configuration.
 
         Parameters
         ----------
         config : TrainConfig
             Goes to config.json, which from now on marks the run as started.
+        more : mapping of str to bytes
+            Further files, name to content.
         """
         self.clean()
         files.write_atomic(self.file(LOG), b"")
-        files.write_atomic(self.file(METRICS), (",".join(COLUMNS) + "\n").encode())
+        files.write_atomic(self.file(METRICS), (",".join(config.task.columns) + "\n").encode())
+        for name, data in more.items():
+            files.write_atomic(self.file(name), data)
         if not self.started:
             files.write_atomic(self.file(CONFIG), files.to_json(config.to_config()))
 
@@ -124,8 +129,10 @@ class RunDirectory:
         return self.file(LOG).read_bytes().count(b"\n")
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Append an epoch to metrics.csv; numbers are written so that they read back to the same bits."""
-        files.append(self.file(METRICS), ",".join(repr(row[column]) for column in COLUMNS) + "\n")
+        """Append an epoch to metrics.csv: the task's columns in their order, written so that they read back to the same
+        bits.
+        """
+        files.append(self.file(METRICS), ",".join(map(repr, row.values())) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
         """The epochs in metrics.csv, one dict each.
@@ -136,15 +143,15 @@ class RunDirectory:
             If the file is not one of ours; the message names it.
         """
         lines = self.file(METRICS).read_text().splitlines() if self.file(METRICS).exists() else []
-        if not lines or lines[0] != ",".join(COLUMNS):
-            raise ValueError(f"{self.file(METRICS)}: expected a first line {','.join(COLUMNS)!r}")
-        rows = []
+        if not lines or lines[0] not in HEADS:
+            raise ValueError(f"{self.file(METRICS)}: expected a first line {' or '.join(map(repr, HEADS))}")
+        rows, columns = [], HEADS[lines[0]]
         for number, line in enumerate(lines[1:], 2):
             try:
                 epoch, *values = line.split(",")
-                rows.append(dict(zip(COLUMNS, [int(epoch), *map(float, values)], strict=True)))
+                rows.append(dict(zip(columns, [int(epoch), *map(float, values)], strict=True)))
             except ValueError as error:
-                raise ValueError(f"{self.file(METRICS)}: line {number} is no row of {len(COLUMNS)} numbers") from error
+                raise ValueError(f"{self.file(METRICS)}: line {number} is no row of {len(columns)} numbers") from error
         return rows
 
     def write_result(self, result: dict[str, Any]) -> None:

@@ -114,10 +114,10 @@ def test_sub_words_survive_their_file(needs_text):
 
 def test_nothing_but_ids_of_sentences_is_accepted(train):
     with pytest.raises(ValueError, match="equally many"):
-        data.ParallelText(train.sources, train.targets[1:], train.texts, train.vocabulary, "x", "train")
+        data.ParallelText(train.sources, train.targets[1:], train.texts, train.vocabulary, "x", "train", ("a", "b"), 9)
     bad = (np.array([PAD], np.int32), *train.sources[1:])
     with pytest.raises(ValueError, match="sources: sentence 0"):
-        data.ParallelText(bad, train.targets, train.texts, train.vocabulary, "x", "train")
+        data.ParallelText(bad, train.targets, train.texts, train.vocabulary, "x", "train", ("a", "b"), 9)
     with pytest.raises(ValueError, match="no train pair"):
         make_text([("one two", "1 2")], numbers.VOCABULARY, "x", "train", ("a", "b"), 1)
 

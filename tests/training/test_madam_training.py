@@ -39,7 +39,7 @@ def test_two_epochs_on_shapes10_lower_the_loss(subset, tmp_path):
                    settings=["model.width=8"], out=tmp_path / "run")
     assert result.rows[1]["train_loss"] < 0.99 * result.rows[0]["train_loss"]
     found = evaluate(result.path)
-    assert found.recorded == found.test_acc == result.test_acc and found.test_loss == result.rows[-1]["test_loss"]
+    assert found.recorded == found.acc == result.test_acc and found.loss == result.rows[-1]["test_loss"]
     for name, param in result.model.named_parameters():
         assert param.code.format == LNS(16, 2048, zero="code"), name
 
@@ -55,10 +55,10 @@ def test_a_stop_and_a_resume_change_no_bit(madam, tmp_path, contents, monkeypatc
     train(**madam, out=tmp_path / "whole")
     step = Session.step
 
-    def stop(self, x, y):
+    def stop(self, batches):
         if self.step_number == 9:  # in the middle of the second epoch
             raise KeyboardInterrupt
-        step(self, x, y)
+        step(self, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "step", stop)
@@ -114,7 +114,7 @@ def test_every_contraction_but_the_ends_is_coded(madam):
     train_set, _ = data.load(config.data)
     session = Session(config, train_set)
     with executed() as seen:
-        session.step(*next(session.loader.epoch(0)))
+        session.step(next(session.coming()))
     assert seen["conv2d: LNS(bits=8, gamma=8) x LNS(bits=8, gamma=8) in float32 on decoded codes (path=float)"] == 2
     assert sum(count for kind, count in seen.items() if "LNS" in kind) == 6, "two layers, three contractions"
 
@@ -259,7 +259,7 @@ def test_stored_roles_of_a_plain_recipe_train(madam, tmp_path):
     assert weight.format == LNS(12, 128) and weight.pack().size == -(-13 * weight.size // 8), "zero has a flag"
     buffers = [array for name, array in arrays.items() if name.endswith("momentum_buffer")]
     assert all(len(np.unique(np.abs(buffer))) <= 128 for buffer in buffers) and len(buffers) == 11
-    assert evaluate(result.path).test_acc == result.test_acc
+    assert evaluate(result.path).acc == result.test_acc
 
 
 def test_the_benchmark_steps_with_the_recipes_optimizer(monkeypatch):

@@ -117,8 +117,8 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(options, tmp_path, c
     train(**options, out=tmp_path / "whole")
     step = Session.step
 
-    def step_then_ctrl_c(self, x, y):
-        step(self, x, y)
+    def step_then_ctrl_c(self, batches):
+        step(self, batches)
         if self.step_number == 8:  # in the middle of the second epoch
             signal.raise_signal(signal.SIGINT)
 

@@ -10,7 +10,9 @@ from minilp import data, recipe
 from minilp.formats import Fixed
 from minilp.nn import functional
 from minilp.training import Diverged, TrainConfig, checkpoint, compare, evaluate, load, machine, rundir, train
-from minilp.training.session import Session, evaluate_model
+from minilp.training.scores import evaluate_model
+from minilp.training.session import Session
+from minilp.training.tasks import CLASSIFICATION
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "images_per_s", "seconds"]
 
@@ -92,15 +94,16 @@ def test_learning_rates_of_the_schedules(tiny):
 def test_evaluation_repeats_the_test_accuracy_to_the_last_bit(finished):
     found = evaluate(finished.path)
     last = finished.rows[-1]
-    assert (found.test_loss, found.test_acc) == (last["test_loss"], last["test_acc"])
-    assert found.recorded == found.test_acc and found.images == 20 and found.epoch == 3
+    assert (found.loss, found.acc) == (last["test_loss"], last["test_acc"])
+    assert found.recorded == found.acc and found.count == 20 and found.epoch == 3
 
 
 def test_evaluation_repeats_itself_with_stochastic_activations_in_one_batch(options, tmp_path):
     options["settings"] = ["model.width=4", "act.rounding=stochastic"]
     result = train(**{**options, "batch_size": 20}, out=tmp_path / "run")
     _, test = data.load(options["data"])
-    scores = [evaluate_model(result.model, test, 20, seed=0) for _ in range(2)]
+    loader = data.Loader(test, 20, shuffle=False)
+    scores = [evaluate_model(CLASSIFICATION, result.model, loader, seed=0) for _ in range(2)]
     assert scores[0] == scores[1] == (result.rows[-1]["test_loss"], result.test_acc)
 
 
@@ -143,11 +146,11 @@ def test_a_nan_in_one_layer_is_found_there(tiny):
     config = TrainConfig.create(str(tiny), recipe="fp32", batch_size=8)
     session = Session(config, data.load(config.data)[0])
     x, y = next(session.loader.epoch(0))
-    session.step(x, y)
+    session.step([(x, y)])
     before = {name: array.copy() for name, array in session.model.state_dict().items()}
     session.model.conv2.weight.data[0, 0, 0, 0] = np.nan
     with pytest.raises(Diverged, match=r"step 1 .*weight of layer 'conv2' \(role weight\)") as caught:
-        session.step(x, y)
+        session.step([(x, y)])
     assert (caught.value.place.layer, caught.value.place.role) == ("conv2", "weight")
     assert session.model.fc.weight.data.tobytes() == before["fc.weight"].tobytes(), "no update may be made"
 
@@ -159,9 +162,9 @@ def test_an_infinite_gradient_stops_before_the_update(tiny, monkeypatch):
     session.model.conv3.weight.data *= np.float32(1e-6)  # batch norm divides its gradient by this
     before = session.model.state_dict()
     loss = functional.cross_entropy
-    monkeypatch.setattr(functional, "cross_entropy", lambda logits, y: loss(logits, y) * 1e38)
+    monkeypatch.setattr(functional, "cross_entropy", lambda *args, **options: loss(*args, **options) * 1e38)
     with pytest.raises(Diverged, match=r"step 0 .*layer 'conv3' \(role wgrad\)"):
-        session.step(x, y)
+        session.step([(x, y)])
     after = dict(session.model.named_parameters())
     assert all(after[name].data.tobytes() == before[name].tobytes() for name in after), "no update may be made"
 
@@ -181,7 +184,7 @@ def test_other_errors_inside_a_step_are_not_called_divergence(tiny):
     config = TrainConfig.create(str(tiny), recipe="fp32", batch_size=8)
     session = Session(config, data.load(config.data)[0])
     with pytest.raises(RuntimeError, match="step 0"):
-        session.step(np.zeros((8, 5, 8, 8), np.float32), np.zeros(8, np.int64))
+        session.step([(np.zeros((8, 5, 8, 8), np.float32), np.zeros(8, np.int64))])
 
 
 def test_a_recipe_of_ones_own(options, tmp_path):

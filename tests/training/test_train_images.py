@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from minilp import data
-from minilp.training import TrainConfig, evaluate, inspection, train
-from minilp.training.session import load_data
+from minilp.training import TrainConfig, classification, evaluate, inspection, train
 
 
 def test_the_part_does_not_depend_on_the_seed(tiny):
     whole, _ = data.load(str(tiny))
-    parts = [load_data(TrainConfig.create(str(tiny), train_images=10, seed=seed))[0] for seed in (0, 1)]
+    configs = [TrainConfig.create(str(tiny), train_images=10, seed=seed) for seed in (0, 1)]
+    parts = [config.task.load(config).train for config in configs]
     assert len(parts[0]) == 10 and np.array_equal(parts[0].images, parts[1].images)
     assert np.array_equal(parts[0].images, whole.subset(10).images)
     assert np.array_equal(parts[0].mean, whole.mean)
@@ -23,7 +23,7 @@ def test_training_sees_that_part_and_the_record_says_so(tmp_path, options):
     stored = json.loads((tmp_path / "run" / "result.json").read_text())
     assert stored["config"]["train_images"] == 12 and "--train-images 12" in result.config.command()
     assert "12 training and 20 test images" in (tmp_path / "run" / "log.txt").read_text()
-    assert evaluate(tmp_path / "run").test_acc == result.test_acc
+    assert evaluate(tmp_path / "run").acc == result.test_acc
     other = train(**{**options, "train_images": 44}, out=tmp_path / "other")
     plain = train(**{**options, "train_images": None}, out=tmp_path / "plain")
     assert other.rows[0]["train_loss"] == plain.rows[0]["train_loss"] != result.rows[0]["train_loss"]
@@ -40,12 +40,12 @@ def test_errors(options, tmp_path, count, words):
 def test_inspect_takes_its_batches_from_that_part(tmp_path, options, monkeypatch):
     train(**{**options, "epochs": 1, "train_images": 12}, out=tmp_path / "run")
     seen = []
-    original = inspection.Loader
+    original = classification.Loader
 
     def watched(dataset, *args, **kwargs):
         seen.append(len(dataset))
         return original(dataset, *args, **kwargs)
 
-    monkeypatch.setattr(inspection, "Loader", watched)
+    monkeypatch.setattr(classification, "Loader", watched)
     inspection.inspect(tmp_path / "run")
     assert seen == [12]
