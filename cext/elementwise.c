@@ -21,11 +21,11 @@ typedef struct {
     int nesterov, first;
 } task;
 
+/* Elements start ... end - 1; returns the largest magnitude's bits of what relu wrote. */
+typedef uint32_t loop(const task *t, int64_t start, int64_t end);
+
 typedef struct {
-    void (*relu)(const task *t, int64_t start, int64_t end);
-    void (*relu_backward)(const task *t, int64_t start, int64_t end);
-    void (*add)(const task *t, int64_t start, int64_t end);
-    void (*sgd)(const task *t, int64_t start, int64_t end);
+    loop *relu, *relu_backward, *add, *sgd;
 } flat_kernels;
 
 #define TIER(name) portable_##name
@@ -54,42 +54,46 @@ static const flat_kernels *in_force(void)
 }
 
 /* Each thread takes one stretch, cut at a multiple of 64 elements, so that none shares a byte of bits. */
-static int spread(void (*run)(const task *, int64_t, int64_t), const task *t, int64_t n)
+static int spread(loop *run, const task *t, int64_t n, uint32_t *largest)
 {
     if (n < 0)
         return MLP_BAD_ARGUMENT;
     const int threads = n < SMALL ? 1 : mlp_threads();
     const int64_t share = (n / threads + 63) / 64 * 64;
-    MLP_PARALLEL_FOR(threads)
+    uint32_t found = 0;
+    MLP_PARALLEL_MAX(threads, found)
     for (int i = 0; i < threads; i++) {
         const int64_t start = i * share < n ? i * share : n;
-        run(t, start, i + 1 == threads || start + share > n ? n : start + share);
+        const uint32_t here = run(t, start, i + 1 == threads || start + share > n ? n : start + share);
+        found = here > found ? here : found;
     }
+    if (largest)
+        *largest = found;
     return MLP_OK;
 }
 
-int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive)
+int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_t *largest)
 {
     const task t = {.a = x, .out = y, .positive = positive};
-    return spread(in_force()->relu, &t, n);
+    return spread(in_force()->relu, &t, n, largest);
 }
 
-int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive)
+int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest)
 {
     const task t = {.a = a, .b = b, .out = y, .positive = positive};
-    return spread(in_force()->relu, &t, n);
+    return spread(in_force()->relu, &t, n, largest);
 }
 
 int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx)
 {
     const task t = {.a = dy, .positive = (uint8_t *)positive, .out = dx};
-    return spread(in_force()->relu_backward, &t, n);
+    return spread(in_force()->relu_backward, &t, n, NULL);
 }
 
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out)
 {
     const task t = {.a = a, .b = b, .out = out};
-    return spread(in_force()->add, &t, n);
+    return spread(in_force()->add, &t, n, NULL);
 }
 
 int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
@@ -97,5 +101,5 @@ int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr,
 {
     const task t = {.a = grad, .out = p, .buffer = buffer, .lr = lr, .momentum = momentum, .undamped = undamped,
                     .weight_decay = weight_decay, .nesterov = nesterov, .first = first};
-    return spread(in_force()->sgd, &t, n);
+    return spread(in_force()->sgd, &t, n, NULL);
 }

@@ -4,10 +4,12 @@
 typedef float TIER(floats) __attribute__((vector_size(BYTES)));
 typedef int32_t TIER(ints) __attribute__((vector_size(BYTES)));
 
-/* max(a + b, 0), or of a alone, and the signs of what comes out. NaN stays, -0.0 becomes +0.0. */
-TARGET static void TIER(relu)(const task *t, int64_t start, int64_t end)
+/* max(a + b, 0), or of a alone, the signs of what comes out, and its largest magnitude: with the sign bit off, the bits
+ * of floats are integers in the order of the magnitudes. NaN stays, -0.0 becomes +0.0. */
+TARGET static uint32_t TIER(relu)(const task *t, int64_t start, int64_t end)
 {
     const float *a = t->a, *b = t->b;
+    TIER(ints) largest = {0};
     int64_t at = start;
     for (; at + 16 <= end; at += 16) {
         unsigned signs = 0;
@@ -20,19 +22,26 @@ TARGET static void TIER(relu)(const task *t, int64_t start, int64_t end)
             }
             v = (TIER(floats))((TIER(ints))v & ~(v <= 0.0f));
             signs |= (unsigned)SIGNS(v) << i;
+            const TIER(ints) magnitude = (TIER(ints))v & 0x7FFFFFFF, more = magnitude > largest;
+            largest = (magnitude & more) | (largest & ~more);
             __builtin_memcpy(t->out + at + i, &v, BYTES);
         }
         t->positive[at / 8] = (uint8_t)signs;
         t->positive[at / 8 + 1] = (uint8_t)(signs >> 8);
     }
+    uint32_t found = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        found = (uint32_t)largest[lane] > found ? (uint32_t)largest[lane] : found;
     for (; at < end; at++) {
         const float v = b ? a[at] + b[at] : a[at];
         t->out[at] = v <= 0.0f ? 0.0f : v;
+        found = mlp_larger(found, t->out[at]);
         t->positive[at / 8] = (uint8_t)((at % 8 ? t->positive[at / 8] : 0) | (v > 0.0f) << at % 8);
     }
+    return found;
 }
 
-TARGET static void TIER(relu_backward)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(relu_backward)(const task *t, int64_t start, int64_t end)
 {
     TIER(ints) bit[16 / LANES];
     for (int i = 0; i < 16; i++)
@@ -51,15 +60,17 @@ TARGET static void TIER(relu_backward)(const task *t, int64_t start, int64_t end
         const float grad = t->a[at];
         t->out[at] = t->positive[at / 8] >> at % 8 & 1 ? grad : 0.0f;
     }
+    return 0;
 }
 
-TARGET static void TIER(add)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(add)(const task *t, int64_t start, int64_t end)
 {
     const float *a = t->a, *b = t->b;
     float *out = t->out;
     _Pragma("GCC ivdep") /* out may be a or b: an element meets only itself */
     for (int64_t i = start; i < end; i++)
         out[i] = a[i] + b[i];
+    return 0;
 }
 
 /* g = grad + wd * p;  buffer = momentum * buffer + undamped * g;  p -= lr * (nesterov ? g + momentum * buffer : buffer) */
@@ -79,7 +90,7 @@ MLP_INLINE void TIER(sgd_run)(const task *t, const int has_buffer, const int nes
     }
 }
 
-TARGET static void TIER(sgd)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(sgd)(const task *t, int64_t start, int64_t end)
 {
     if (!t->buffer)
         TIER(sgd_run)(t, 0, 0, start, end);
@@ -87,6 +98,7 @@ TARGET static void TIER(sgd)(const task *t, int64_t start, int64_t end)
         TIER(sgd_run)(t, 1, 1, start, end);
     else
         TIER(sgd_run)(t, 1, 0, start, end);
+    return 0;
 }
 
 static const flat_kernels TIER(kernels) = {TIER(relu), TIER(relu_backward), TIER(add), TIER(sgd)};

@@ -62,14 +62,15 @@ int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy,
 /* norm.c: batch norm in training, with `relu` followed by it; x is (channels, length), contiguous; weight, bias, mean ...
  * one value a channel. MLP_BAD_ARGUMENT if length < 1. */
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
-                       double eps, int relu, float *y, float *mean, float *var, float *invstd);
+                       double eps, int relu, float *y, float *mean, float *var, float *invstd, uint32_t *largest);
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
                                 const float *invstd, const float *weight, const float *bias, int relu, float *dx,
-                                float *dweight, float *dbias);
+                                float *dweight, float *dbias, uint32_t *largest);
 
-/* elementwise.c: n contiguous floats in, n out. Bit i % 8 of byte i / 8 of `positive` says whether y[i] > 0. */
-int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive);
-int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive);
+/* elementwise.c: n contiguous floats in, n out. Bit i % 8 of byte i / 8 of `positive` says whether y[i] > 0. `largest`
+ * here and in norm.c receives the bits of the largest magnitude written (infinity and NaN are on top). */
+int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_t *largest);
+int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest);
 int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx);
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);   /* out may be a or b */
 int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
@@ -89,8 +90,8 @@ int mlp_f32_max_pool2d_backward(const mlp_f32_window *g, const float *dy, const 
 int mlp_absmax(const uint32_t *x, int ndim, const int64_t *shape, const int64_t *scale_steps, int64_t threads,
                int64_t count, uint32_t *maxima);  /* maxima: zeroed (threads, count); count 1 uses maxima[0] alone */
 int mlp_pot_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
-                   const int64_t *index_steps, const int32_t *beta, int bits, int addend, int half, const uint32_t *key,
-                   uint64_t offset, uint32_t *largest);
+                   const int64_t *index_steps, const int32_t *beta, int bits, int addend, int half, uint32_t limit, int64_t *beyond,
+                   const uint32_t *key, uint64_t offset, uint32_t *largest);
 int mlp_pot_decode(const int8_t *codes, uint32_t *x, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int32_t *beta, int bits);
 int mlp_fixed_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
@@ -99,8 +100,10 @@ int mlp_fixed_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *
 int mlp_fixed_decode(const int8_t *codes, float *x, int ndim, const int64_t *shape, const int64_t *scale_steps,
                      const int32_t *exponent);
 int mlp_random_bits(uint32_t *out, int64_t n, const uint32_t *key, uint64_t offset);
-int mlp_outside_count(const float *x, int64_t n, float threshold, int64_t *counts);  /* one count per 4096 elements */
-int mlp_outside_list(const float *x, int64_t n, float threshold, const int64_t *counts, int64_t *positions);
+/* Where |x| > limit, a float's bits: counts in zeroed pieces of 16384 elements (mlp_pot_encode's `beyond`, or NULL, is
+ * the same for its x), then the positions. */
+int mlp_outside_count(const uint32_t *x, int64_t n, uint32_t limit, int64_t *counts);
+int mlp_outside_list(const uint32_t *x, int64_t n, uint32_t limit, const int64_t *counts, int64_t *positions);
 
 /* lns_encode.c, lns_decode.c: logarithmic codes, signed levels up to `top` in `width` (1, 2 or 4) bytes. The tables are
  * those of kernels/reference_lns.py; `lattice` is gamma but for rule 2. Rules: 0 nearest, 1 linear, 2 exponent. */

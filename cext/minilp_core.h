@@ -37,9 +37,21 @@ enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2, MLP_VNNI = 3, MLP_AMX = 4
 #include <omp.h>
 #define MLP_PRAGMA(x) _Pragma(#x)
 #define MLP_PARALLEL_FOR(n) MLP_PRAGMA(omp parallel for schedule(static) num_threads(n))
+#define MLP_PARALLEL_MAX(n, found) MLP_PRAGMA(omp parallel for schedule(static) num_threads(n) reduction(max : found))
 #else
 #define MLP_PRAGMA(x)
 #define MLP_PARALLEL_FOR(n)
+#define MLP_PARALLEL_MAX(n, found)
 #endif
+
+/* The larger of a magnitude's bits and those of |value|: the order of the bits is the order of the magnitudes, with
+ * infinity and NaN on top. */
+MLP_INLINE uint32_t mlp_larger(uint32_t magnitude, float value)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, &value, sizeof word);
+    word &= 0x7FFFFFFFu;
+    return word > magnitude ? word : magnitude;
+}
 
 #endif

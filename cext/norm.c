@@ -10,7 +10,8 @@
  *
  * Statistics are float64 sums in a written order, everything else float32 in a written order without fused operations:
  * the same bits in every tier, for any thread count and in the NumPy twin (kernels/reference_norm.py). A plane of the
- * usual networks fits the second-level cache, so only its first reading comes from memory. */
+ * usual networks fits the second-level cache, so only its first reading comes from memory. The loops that write also
+ * find the largest magnitude, for who quantises the result next. */
 #include <math.h>
 #include <stdatomic.h>
 #include "f32_common.h"
@@ -24,9 +25,9 @@ typedef struct {
     void (*sum)(const float *a, ptrdiff_t length, double result[2]);
     void (*sum_squares)(const float *a, double mean, ptrdiff_t length, double result[2]);
     void (*sum_products)(const float *x, const float *dy, const affine *forward, ptrdiff_t length, double result[2]);
-    void (*normalise)(const float *x, const affine *forward, ptrdiff_t length, float *y);
-    void (*spread)(const float *dy, const float *x, const affine *forward, float c1, float c2, ptrdiff_t length,
-                   float *dx);
+    uint32_t (*normalise)(const float *x, const affine *forward, ptrdiff_t length, float *y);
+    uint32_t (*spread)(const float *dy, const float *x, const affine *forward, float c1, float c2, ptrdiff_t length,
+                       float *dx);
 } plane_kernels;
 
 #define TIER(name) portable_##name
@@ -52,14 +53,16 @@ static const plane_kernels *in_force(void)
 }
 
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
-                       double eps, int relu, float *y, float *mean, float *var, float *invstd)
+                       double eps, int relu, float *y, float *mean, float *var, float *invstd,
+                       uint32_t *largest)
 {
     if (length < 1 || channels < 0)
         return MLP_BAD_ARGUMENT;
     const plane_kernels *k = in_force();
     const int threads = mlp_workers(channels);
     atomic_llong next = 0;
-    MLP_PARALLEL_FOR(threads)
+    uint32_t found = 0;
+    MLP_PARALLEL_MAX(threads, found)
     for (int thread = 0; thread < threads; thread++)
         for (int64_t c; (c = atomic_fetch_add(&next, 1)) < channels;) {
             const float *plane = x + c * length;
@@ -72,21 +75,24 @@ int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const f
             mean[c] = forward.mean;
             var[c] = (float)v;
             invstd[c] = forward.invstd;
-            k->normalise(plane, &forward, length, y + c * length);
+            const uint32_t here = k->normalise(plane, &forward, length, y + c * length);
+            found = here > found ? here : found;
         }
+    *largest = found;
     return MLP_OK;
 }
 
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
                                 const float *invstd, const float *weight, const float *bias, int relu, float *dx,
-                                float *dweight, float *dbias)
+                                float *dweight, float *dbias, uint32_t *largest)
 {
     if (length < 1 || channels < 0)
         return MLP_BAD_ARGUMENT;
     const plane_kernels *k = in_force();
     const int threads = mlp_workers(channels);
     atomic_llong next = 0;
-    MLP_PARALLEL_FOR(threads)
+    uint32_t found = 0;
+    MLP_PARALLEL_MAX(threads, found)
     for (int thread = 0; thread < threads; thread++)
         for (int64_t c; (c = atomic_fetch_add(&next, 1)) < channels;) {
             const affine forward = {mean[c], invstd[c], weight[c], bias[c], relu};
@@ -96,8 +102,10 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channel
             const double scale = invstd[c], products = sums[1] * scale;
             dbias[c] = (float)sums[0];
             dweight[c] = (float)products;
-            k->spread(grad, plane, &forward, (float)(sums[0] / (double)length),
-                      (float)(products * scale / (double)length), length, dx + c * length);
+            const uint32_t here = k->spread(grad, plane, &forward, (float)(sums[0] / (double)length),
+                                            (float)(products * scale / (double)length), length, dx + c * length);
+            found = here > found ? here : found;
         }
+    *largest = found;
     return MLP_OK;
 }

@@ -87,33 +87,55 @@ TARGET static void TIER(sum_products)(const float *x, const float *dy, const aff
         TIER(walk)(x, dy, f.mean, NULL, length, 3, result);
 }
 
-TARGET static void TIER(normalise)(const float *restrict x, const affine *forward, ptrdiff_t length, float *restrict y)
+/* The larger of `largest` and the magnitude's bits of every number written; read again while they are in the first-level
+ * cache, since as a part of the loops above them the compiler makes no vectors of it. */
+MLP_INLINE uint32_t TIER(largest_of)(const float *written, ptrdiff_t length, uint32_t largest)
+{
+    for (ptrdiff_t i = 0; i < length; i++)
+        largest = mlp_larger(largest, written[i]);
+    return largest;
+}
+
+TARGET static uint32_t TIER(normalise)(const float *restrict x, const affine *forward, ptrdiff_t length,
+                                       float *restrict y)
 {
     const affine f = *forward;
-    if (f.relu)
-        for (ptrdiff_t i = 0; i < length; i++) {
-            const float z = AFFINE(x[i], &f);
-            y[i] = z <= 0.0f ? 0.0f : z; /* NaN stays, -0.0 becomes +0.0 */
-        }
-    else
-        for (ptrdiff_t i = 0; i < length; i++)
-            y[i] = AFFINE(x[i], &f);
+    uint32_t largest = 0;
+    for (ptrdiff_t start = 0; start < length; start += 1024) {
+        const ptrdiff_t end = start + 1024 < length ? start + 1024 : length;
+        if (f.relu)
+            for (ptrdiff_t i = start; i < end; i++) {
+                const float z = AFFINE(x[i], &f);
+                y[i] = z <= 0.0f ? 0.0f : z; /* NaN stays, -0.0 becomes +0.0 */
+            }
+        else
+            for (ptrdiff_t i = start; i < end; i++)
+                y[i] = AFFINE(x[i], &f);
+        largest = TIER(largest_of)(y + start, end - start, largest);
+    }
+    return largest;
 }
 
 /* dx = ((g - c1) - (x - mean) * c2) * (invstd * weight) */
-TARGET static void TIER(spread)(const float *restrict dy, const float *restrict x, const affine *forward, float c1,
-                                float c2, ptrdiff_t length, float *restrict dx)
+TARGET static uint32_t TIER(spread)(const float *restrict dy, const float *restrict x, const affine *forward, float c1,
+                                    float c2, ptrdiff_t length, float *restrict dx)
 {
     const affine f = *forward;
     const float scale = f.invstd * f.weight;
-    if (f.relu)
-        for (ptrdiff_t i = 0; i < length; i++) {
-            const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
-            dx[i] = (((AFFINE(x[i], &f) > 0.0f ? grad : 0.0f) - c1) - (x[i] - f.mean) * c2) * scale;
-        }
-    else
-        for (ptrdiff_t i = 0; i < length; i++)
-            dx[i] = ((dy[i] - c1) - (x[i] - f.mean) * c2) * scale;
+    uint32_t largest = 0;
+    for (ptrdiff_t start = 0; start < length; start += 1024) {
+        const ptrdiff_t end = start + 1024 < length ? start + 1024 : length;
+        if (f.relu)
+            for (ptrdiff_t i = start; i < end; i++) {
+                const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
+                dx[i] = (((AFFINE(x[i], &f) > 0.0f ? grad : 0.0f) - c1) - (x[i] - f.mean) * c2) * scale;
+            }
+        else
+            for (ptrdiff_t i = start; i < end; i++)
+                dx[i] = ((dy[i] - c1) - (x[i] - f.mean) * c2) * scale;
+        largest = TIER(largest_of)(dx + start, end - start, largest);
+    }
+    return largest;
 }
 
 static const plane_kernels TIER(kernels) = {TIER(sum), TIER(sum_squares), TIER(sum_products), TIER(normalise),

@@ -6,6 +6,7 @@
 
 #define MLP_ABS_MASK 0x7FFFFFFFu
 #define MLP_MAX_AXES 16
+#define MLP_PIECE 16384 /* elements that one thread takes at a time; no run crosses from one piece into the next */
 
 /* A tensor in storage order. Python has merged what axes it can. Steps are in elements, 0 where a scale is shared. */
 typedef struct {
@@ -29,6 +30,13 @@ uint32_t mlp_walk(const mlp_layout *layout, mlp_run_function function, const voi
 int mlp_layout_ok(const mlp_layout *layout);
 int64_t mlp_layout_size(const mlp_layout *layout);
 int mlp_walk_threads(int64_t elements);
+
+/* Whether a float's magnitude is above that of another, both as bits; NaN is not. */
+MLP_INLINE int32_t mlp_beyond(uint32_t word, uint32_t limit)
+{
+    const int32_t magnitude = (int32_t)(word & MLP_ABS_MASK);
+    return (magnitude > (int32_t)limit) & (magnitude <= 0x7F800000);
+}
 
 /* Instantiate an inline run function for every tier, and a chooser NAME_for_tier(). */
 #ifdef MLP_HAVE_AVX2

@@ -54,52 +54,47 @@ int mlp_absmax(const uint32_t *x, int ndim, const int64_t *shape, const int64_t 
     return MLP_OK;
 }
 
-/* Where |x| > threshold: count piece by piece, then list the positions of the pieces that have any. */
-enum { SCAN = 4096 };
-
+/* Where |x| > limit, as bits (NaN is nowhere): count piece by piece, then list the positions of the pieces with any. */
 typedef struct {
-    const float *x;
-    float threshold;
+    const uint32_t *x;
+    uint32_t limit;
     int64_t *counts;
 } scan_task;
 
 MLP_INLINE uint32_t scan_run(const void *task, const mlp_run *run)
 {
     const scan_task *t = task;
-    for (int64_t begin = 0; begin < run->n; begin += SCAN) {
-        int64_t end = begin + SCAN < run->n ? begin + SCAN : run->n;
-        const float *x = t->x + run->position;
-        int32_t found = 0;
-        for (int64_t j = begin; j < end; j++)
-            found += (x[j] > t->threshold) | (-x[j] > t->threshold);
-        t->counts[(run->position + begin) / SCAN] = found;
-    }
+    const uint32_t *x = t->x + run->position, limit = t->limit;
+    int32_t found = 0;
+    for (int64_t j = 0, n = run->n; j < n; j++)
+        found += mlp_beyond(x[j], limit);
+    t->counts[run->position / MLP_PIECE] += found;
     return 0;
 }
 
 MLP_RUN_TIERS(scan_run)
 
-int mlp_outside_count(const float *x, int64_t n, float threshold, int64_t *counts)
+int mlp_outside_count(const uint32_t *x, int64_t n, uint32_t limit, int64_t *counts)
 {
     static const int64_t no_step = 0;
     mlp_layout layout = {1, &n, &no_step, &no_step, 0};
     if (!mlp_layout_ok(&layout))
         return MLP_BAD_ARGUMENT;
-    scan_task task = {x, threshold, counts};
+    scan_task task = {x, limit, counts};
     mlp_walk(&layout, scan_run_for_tier(), &task, mlp_walk_threads(n));
     return MLP_OK;
 }
 
-int mlp_outside_list(const float *x, int64_t n, float threshold, const int64_t *counts, int64_t *positions)
+int mlp_outside_list(const uint32_t *x, int64_t n, uint32_t limit, const int64_t *counts, int64_t *positions)
 {
     if (n < 1)
         return MLP_BAD_ARGUMENT;
-    for (int64_t begin = 0; begin < n; begin += SCAN) {
-        int64_t end = begin + SCAN < n ? begin + SCAN : n;
-        if (counts[begin / SCAN] == 0)
+    for (int64_t begin = 0; begin < n; begin += MLP_PIECE) {
+        int64_t end = begin + MLP_PIECE < n ? begin + MLP_PIECE : n;
+        if (counts[begin / MLP_PIECE] == 0)
             continue;
         for (int64_t j = begin; j < end; j++)
-            if (x[j] > threshold || -x[j] > threshold)
+            if (mlp_beyond(x[j], limit))
                 *positions++ = j;
     }
     return MLP_OK;

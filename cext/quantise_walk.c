@@ -2,8 +2,6 @@
  * do not depend on the number of threads, and what comes back is a maximum, so neither do the results. */
 #include "quantise.h"
 
-enum { PIECE = 16384 };
-
 int mlp_layout_ok(const mlp_layout *layout)
 {
     if (layout->ndim < 1 || layout->ndim > MLP_MAX_AXES)
@@ -24,7 +22,7 @@ int64_t mlp_layout_size(const mlp_layout *layout)
 
 int mlp_walk_threads(int64_t elements)
 {
-    int64_t pieces = (elements + PIECE - 1) / PIECE;
+    int64_t pieces = (elements + MLP_PIECE - 1) / MLP_PIECE;
     int threads = mlp_threads();
     return pieces < threads ? (int)pieces : threads;
 }
@@ -74,7 +72,7 @@ static uint32_t walk_piece(const mlp_layout *layout, mlp_run_function function, 
 uint32_t mlp_walk(const mlp_layout *layout, mlp_run_function function, const void *task, int threads)
 {
     int64_t size = mlp_layout_size(layout);
-    int64_t pieces = (size + PIECE - 1) / PIECE;
+    int64_t pieces = (size + MLP_PIECE - 1) / MLP_PIECE;
     uint32_t largest = 0;
     (void)threads;
     MLP_PRAGMA(omp parallel for schedule(static) num_threads(threads) reduction(max : largest))
@@ -84,7 +82,7 @@ uint32_t mlp_walk(const mlp_layout *layout, mlp_run_function function, const voi
 #else
         int slot = 0;
 #endif
-        int64_t begin = piece * PIECE, end = begin + PIECE < size ? begin + PIECE : size;
+        int64_t begin = piece * MLP_PIECE, end = begin + MLP_PIECE < size ? begin + MLP_PIECE : size;
         uint32_t found = walk_piece(layout, function, task, begin, end, slot);
         largest = found > largest ? found : largest;
     }

@@ -12,7 +12,10 @@ from minilp.formats import QTensor, Spec
 from minilp.formats.lns import LNS
 from minilp.formats.rounding import Stream, clock
 from minilp.kernels.layout import from_chwn, to_chwn
+from minilp.kernels.magnitude import trusting
+from minilp.kernels.quantise import absmax, outside
 from minilp.roles import LayerRecipe, Role, Roles
+from minilp.transforms import Outside, Transform
 from minilp.watch import watchers
 
 Observer = Callable[[LayerRecipe, str, np.ndarray, Any], None]
@@ -51,7 +54,7 @@ class Operand:
 
     value: QTensor | np.ndarray | Callable[[Spec, int], QTensor]
     role: Role | None
-    steps: list[tuple[Any, Any]]  # (transform, what its backward needs), in forward order
+    steps: list[tuple[Transform, Any, Outside | None]]  # (transform, what it saved, what it clipped), in forward order
     raw: np.ndarray | None  # the float tensor, kept only for a format with a straight-through rule of its own
 
     def for_contraction(self, spec: Spec, position: int) -> QTensor | np.ndarray:
@@ -76,8 +79,8 @@ class Operand:
         learned: dict[str, float] = {}
         if self.raw is not None and self.role is not None:
             grad = self.role.format.ste(self.raw, grad)
-        for step, saved in reversed(self.steps):
-            grad, gradients = step.backward(grad, saved)
+        for step, saved, clipped in reversed(self.steps):
+            grad, gradients = step.backward(grad, saved, clipped)
             learned.update({f"{prefix}_{step.name}_{key}": value for key, value in gradients.items()})
         return grad, learned
 
@@ -134,24 +137,53 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
     if role.rounding == "stochastic":
         seed, when, microbatch = clock()
         stream = Stream(seed, when, microbatch, layer.index, call, role_name)
-    limit, steps = None, []
+    values = [{key: float(learned[f"{role_name}_{step.name}_{key}"]) for key in step.parameters()}
+              for step in role.before]
+    given = x
     with _naming(role_name, layer):
-        for step in role.before:
-            values = {key: float(learned[f"{role_name}_{step.name}_{key}"]) for key in step.parameters()}
-            x, threshold, saved = step.forward(x, values)
-            steps.append((step, saved))
-            limit = threshold if threshold is not None else limit
+        x, q, steps, limit = trusting(given, lambda: _code(given, role, values, stream),
+                                      lambda: int(absmax(given).view(np.uint32).reshape(())))
 
-    def code(spec: Spec | None = None, position: int = 0) -> QTensor:
-        with _naming(role_name, layer):
-            q = _encode_clipped(x, role, stream, limit, spec, position)
-            for observer, _ in _observers:
-                observer(layer, role_name, x, q)
-            for watcher in watchers:
-                watcher.encoded(role_name, role, x, q, None if spec is None else spec.axes[position][0])
+    def announced(q: QTensor, axis: int | None = None) -> QTensor:
+        for observer, _ in _observers:
+            observer(layer, role_name, x, q)
+        for watcher in watchers:
+            watcher.encoded(role_name, role, x, q, axis)
         return q
 
-    return Operand(code if role.format.blocks_along_sum else code(), role, steps, raw)
+    def code_along(spec: Spec, position: int) -> QTensor:
+        axis, run = spec.run(position, x.shape)
+        with _naming(role_name, layer):
+            clipped = x if limit is None else np.clip(x, -limit, limit)
+            q = role.format.encode_along(clipped, axis, run=run, stream=stream)
+        return announced(q, spec.axes[position][0])
+
+    return Operand(code_along if q is None else announced(q), role, steps, raw)
+
+
+def _code(x: np.ndarray, role: Role, values: list[dict[str, float]], stream: Stream | None
+          ) -> tuple[np.ndarray, QTensor | None, list[tuple[Transform, Any, Outside | None]], float | None]:
+    """Through the transforms to codes, None for those of a format with blocks; what backward needs; the threshold."""
+    steps: list[tuple[Transform, Any, Outside | None]] = []
+    limit, blocks = None, role.format.blocks_along_sum
+    if blocks and role.keep:
+        raise ValueError(f"keep: {role.format} has a scale for each block, expected (), got {role.keep}")
+    for number, (step, learned) in enumerate(zip(role.before, values, strict=True), 1):
+        given = x
+        x, threshold, saved = step.forward(x, learned)
+        found = None
+        if threshold is not None:
+            limit = threshold
+            if not blocks and number == len(role.before):  # encoding lists what is outside in the same pass
+                q, positions = role.format.encode_clipped(x, limit, keep=role.keep, stream=stream)
+                return x, q, [*steps, (step, saved, Outside.of(x, positions))], limit
+            found = Outside.of(given, outside(given, threshold))
+        steps.append((step, saved, found))
+    if blocks:
+        return x, None, steps, limit
+    if limit is None:
+        return x, role.format.encode(x, keep=role.keep, stream=stream), steps, limit
+    return x, role.format.encode_clipped(x, limit, keep=role.keep, stream=stream)[0], steps, limit
 
 
 @contextlib.contextmanager
@@ -190,20 +222,3 @@ def narrowed(code: QTensor, role: Role | None) -> QTensor | None:
     if both and role.format.gamma <= code.format.gamma:  # type: ignore[attr-defined]
         return LNS.narrow(code, role.format, role.keep)  # type: ignore[arg-type]
     return None
-
-
-def _encode_clipped(x: np.ndarray, role: Role, stream: Stream | None, limit: float | None, spec: Spec | None,
-                    position: int) -> QTensor:
-    """Encode with every magnitude above ``limit`` saturated: by the scale where the format can, else by clipping."""
-    if spec is not None:
-        if role.keep:
-            raise ValueError(f"keep: {role.format} has a scale for each block, expected (), got {role.keep}")
-        axis, run = spec.run(position, x.shape)
-        return role.format.encode_along(x if limit is None else np.clip(x, -limit, limit), axis, run=run, stream=stream)
-    if limit is None:
-        return role.format.encode(x, keep=role.keep, stream=stream)
-    if not role.keep:
-        scales = role.format.scales_for(np.full((1,) * x.ndim, limit, np.float32))
-        if scales is not NotImplemented:
-            return role.format.encode(x, stream=stream, scales=scales)
-    return role.format.encode(np.clip(x, -limit, limit), keep=role.keep, stream=stream)

@@ -38,6 +38,31 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """The elements of a tensor that a threshold clipped.
+
+    Attributes
+    ----------
+    positions : numpy.ndarray
+        int64, ascending: places in the tensor turned by ``order`` and laid out flat.
+    signs : numpy.ndarray
+        Their signs, float32.
+    order : tuple of int
+        The axes in the order of its memory, outermost first.
+    """
+
+    positions: np.ndarray
+    signs: np.ndarray
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(x: np.ndarray, positions: np.ndarray) -> Outside:
+        """Of a tensor and what :func:`minilp.kernels.quantise.outside` found in it."""
+        order = storage_order(x)
+        return Outside(positions, np.sign(x.transpose(order).reshape(-1)[positions]), order)
+
+
+@dataclass(frozen=True)
 class Transform:
     """A named step in front of a role; subclass it and it registers under its lower-case class name.
 
@@ -73,7 +98,7 @@ class Transform:
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(x, values)")
 
-    def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
+    def backward(self, grad: np.ndarray, saved: Any, outside: Outside | None) -> tuple[np.ndarray, dict[str, float]]:
         """Turn the gradient of the encoded tensor into that of ``x`` and of the learned values.
 
         Parameters
@@ -82,6 +107,8 @@ class Transform:
             Gradient of the encoded tensor; may be written to and returned.
         saved : object
             What :meth:`forward` returned last.
+        outside : Outside or None
+            Which elements the threshold clipped; None where :meth:`forward` returned no threshold.
 
         Returns
         -------
@@ -178,23 +205,20 @@ class PRC(Transform):
     def forward(self, x: np.ndarray, values: dict[str, float]) -> tuple[np.ndarray, float | None, Any]:
         """Leave ``x`` as it is and return the threshold: the encoder saturates there, which clips for free."""
         largest = float(quantise.absmax(x).reshape(-1)[0]) if x.size else 0.0
-        threshold = float(np.float32(values["gamma"]) * np.float32(largest))
-        outside = quantise.outside(x, threshold)
-        order = storage_order(x)
-        signs = np.sign(x.transpose(order).reshape(-1)[outside])
-        return x, threshold, (outside, signs, order, largest)
+        return x, float(np.float32(values["gamma"]) * np.float32(largest)), largest
 
-    def backward(self, grad: np.ndarray, saved: Any) -> tuple[np.ndarray, dict[str, float]]:
+    def backward(self, grad: np.ndarray, saved: Any, outside: Outside | None) -> tuple[np.ndarray, dict[str, float]]:
         """Zero the gradient outside the threshold; what was there is gamma's gradient."""
-        outside, signs, order, largest = saved
-        turned = grad.transpose(order)
+        assert outside is not None
+        turned = grad.transpose(outside.order)
+        where: Any = outside.positions
         if turned.flags.c_contiguous:  # stored as x was: the positions are those in its memory
-            flat, where = turned.reshape(-1), outside
+            turned = turned.reshape(-1)
         else:
-            flat, where = turned, np.unravel_index(outside, turned.shape)
-        total = float(np.sum(flat[where].astype(np.float64) * signs))
-        flat[where] = 0
-        return grad, {"gamma": largest * total}
+            where = np.unravel_index(where, turned.shape)
+        total = float(np.sum(turned[where].astype(np.float64) * outside.signs))
+        turned[where] = 0
+        return grad, {"gamma": saved * total}
 
     def cost(self) -> dict[str, int]:
         """One float32 comparison: our assumption."""

@@ -18,6 +18,7 @@ from minilp.formats.costs import Costs
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
+from minilp.kernels.quantise import outside
 
 _registry: dict[str, type[Format]] = {}
 
@@ -128,6 +129,35 @@ class Format(Costs, ABC):
             If ``x`` holds NaN or infinity.
         """
         raise NotImplementedError(f"{self} has no blocks along a sum: use encode")
+
+    def encode_clipped(self, x: np.ndarray, limit: float, *, keep: Iterable[int] = (), stream: Stream | None = None
+                       ) -> tuple[QTensor, np.ndarray]:
+        """Encode with every magnitude above a threshold saturated there: by the scale where :meth:`scales_for` can.
+
+        Parameters
+        ----------
+        x, keep, stream
+            As for :meth:`encode`.
+        limit : float
+            The threshold, not negative.
+
+        Returns
+        -------
+        q : QTensor
+            Codes of the clipped tensor.
+        outside : numpy.ndarray
+            int64, ascending: positions of what was above, as :func:`minilp.kernels.quantise.outside` lists them.
+
+        Raises
+        ------
+        NotFiniteError
+            If ``x`` holds NaN or infinity.
+        """
+        keep = tuple(keep)
+        scales = NotImplemented if keep else self.scales_for(np.full((1,) * x.ndim, limit, np.float32))
+        if scales is NotImplemented:
+            return self.encode(np.clip(x, -limit, limit), keep=keep, stream=stream), outside(x, limit)
+        return self.encode(x, stream=stream, scales=scales), outside(x, limit)
 
     def scales_for(self, maximum: np.ndarray) -> Any:
         """The scales that put given largest magnitudes on the largest value.

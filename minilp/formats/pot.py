@@ -19,7 +19,7 @@ from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
 from minilp.kernels.pot import pot_contract
 from minilp.kernels.pot_emulate import WORDS, family
-from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode
+from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode, pot_encode_clipped
 from minilp.kernels.reference_quantise import THRESHOLDS
 
 INT64_ROOM = 62  # bits of magnitude an int64 accumulator may reach: sign and one bit to spare
@@ -120,6 +120,16 @@ class PoT(Format):
         scales = self.scales_for(absmax(x, keep)) if scales is None else scales
         codes = pot_encode(x, scales[0], self.bits, stream, self.threshold, self.underflow)
         return QTensor(self, codes, scales, keep=kept_axes(keep, x.ndim))
+
+    def encode_clipped(self, x: np.ndarray, limit: float, *, keep: Iterable[int] = (), stream: Stream | None = None
+                       ) -> tuple[QTensor, np.ndarray]:
+        """One pass for the codes and for what lies outside; see :meth:`Format.encode_clipped`."""
+        keep = tuple(keep)
+        if keep:
+            return super().encode_clipped(x, limit, keep=keep, stream=stream)
+        scales = self.scales_for(np.full((1,) * x.ndim, limit, np.float32))
+        codes, outside = pot_encode_clipped(x, scales[0], self.bits, limit, stream, self.threshold, self.underflow)
+        return QTensor(self, codes, scales), outside
 
     def decode(self, q: QTensor) -> np.ndarray:
         """sign * 2^(k + beta), float32."""

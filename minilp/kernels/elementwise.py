@@ -1,6 +1,7 @@
 """ReLU, the residual addition, both in one, and SGD's step, element by element, by the C core or its NumPy twin.
 
-Both give the same bits. The C core works on flat float32 memory; float64 and arrays with gaps go to the twin.
+Both give the same bits. The C core works on flat float32 memory, and notes the largest magnitude behind a ReLU; float64
+and arrays with gaps go to the twin.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from minilp.kernels import reference_elementwise as twin
 from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import check_floats, in_c, pointer
 from minilp.kernels.layout import Array, empty_like_stored, from_chwn, stored, to_chwn
+from minilp.kernels.magnitude import note
 
 
 def _all_flat(*arrays: Array) -> bool:
@@ -43,8 +45,10 @@ def relu(x: Array) -> tuple[Array, Array]:
     check_floats(x=x)
     if not in_c("relu", x, can=_all_flat(x)):
         return twin.relu(x)
-    y, positive = empty_like_stored(x), _bits_for(x.size)
-    check(lib().mlp_f32_relu(pointer(stored(x)), x.size, pointer(stored(y)), pointer(positive, "uint8_t")), "relu")
+    y, positive, largest = empty_like_stored(x), _bits_for(x.size), ffi.new("uint32_t *")
+    check(lib().mlp_f32_relu(pointer(stored(x)), x.size, pointer(stored(y)), pointer(positive, "uint8_t"), largest),
+          "relu")
+    note(y, largest[0])
     return y, positive
 
 
@@ -69,9 +73,10 @@ def add_relu(a: Array, b: Array) -> tuple[Array, Array]:
     _check_alike(a, b)
     if not in_c("add_relu", a, can=_all_flat(a, b)):
         return twin.relu(twin.add(a, b))
-    y, positive = empty_like_stored(a), _bits_for(a.size)
+    y, positive, largest = empty_like_stored(a), _bits_for(a.size), ffi.new("uint32_t *")
     check(lib().mlp_f32_add_relu(pointer(stored(a)), pointer(stored(b)), a.size, pointer(stored(y)),
-                                 pointer(positive, "uint8_t")), "add_relu")
+                                 pointer(positive, "uint8_t"), largest), "add_relu")
+    note(y, largest[0])
     return y, positive
 
 

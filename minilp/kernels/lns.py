@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minilp.kernels import magnitude
 from minilp.kernels import reference_lns as reference
 from minilp.kernels.backend import active, check, count, ffi, lib
 from minilp.kernels.quantise_checks import not_finite, require
@@ -86,6 +87,7 @@ def lns_encode(x: np.ndarray, maximum: np.ndarray, gamma: int, top: int, stream:
     check(status, "lns_encode")
     if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)
+    magnitude.report(x, largest[0])
     count("lns_encode")
     return from_storage(codes, x.shape, order)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import mls_c, reference_mls
+from minilp.kernels import magnitude, mls_c, reference_mls
 from minilp.kernels.backend import active, check, count, ffi, lib
 from minilp.kernels.layout import Pair, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
@@ -115,6 +115,7 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
     check(status, "mls_encode")
     if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)
+    magnitude.report(x, largest[0])
     count("mls_encode")
     return from_storage(codes, x.shape, order)
 

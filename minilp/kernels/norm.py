@@ -1,6 +1,7 @@
 """What surrounds the contractions: batch norm, alone or with the ReLU behind it, and max pooling, in C or NumPy.
 
-Both give the same bits. float64 goes to the twin, which is what gradient checks use.
+Both give the same bits, and the C core notes the largest magnitude of what batch norm gives. float64 goes to the twin,
+which is what gradient checks use.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from minilp.kernels import reference_norm as twin
 from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import check_floats, in_c, pointer
 from minilp.kernels.layout import Array, Pair, check_pair, empty, from_chwn, output_size, to_chwn
+from minilp.kernels.magnitude import note
 
 
 def _check_activation(name: str, a: Array) -> None:
@@ -66,10 +68,11 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, r
     if not in_c("batch_norm", x):
         y, mean, var, invstd = twin.batch_norm(a, w, b, float(eps), relu)
         return from_chwn(y), mean, var, invstd
-    y = empty(a.shape, np.float32)
+    y, largest = empty(a.shape, np.float32), ffi.new("uint32_t *")
     mean, var, invstd = np.empty((3, len(a)), np.float32)
     check(lib().mlp_f32_batch_norm(pointer(a), len(a), a[0].size, pointer(w), pointer(b), float(eps), relu, pointer(y),
-                                   pointer(mean), pointer(var), pointer(invstd)), "batch_norm")
+                                   pointer(mean), pointer(var), pointer(invstd), largest), "batch_norm")
+    note(y, largest[0])
     return from_chwn(y), mean, var, invstd
 
 
@@ -110,10 +113,12 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     if not in_c("batch_norm_backward", x):
         dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w, b, relu)
         return from_chwn(dx), dweight, dbias
-    dx, dweight, dbias = empty(a.shape, np.float32), np.empty(len(a), np.float32), np.empty(len(a), np.float32)
+    dx, largest = empty(a.shape, np.float32), ffi.new("uint32_t *")
+    dweight, dbias = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
     check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), len(a), a[0].size, pointer(m), pointer(s),
                                             pointer(w), pointer(b), relu, pointer(dx), pointer(dweight),
-                                            pointer(dbias)), "batch_norm_backward")
+                                            pointer(dbias), largest), "batch_norm_backward")
+    note(dx, largest[0])
     return from_chwn(dx), dweight, dbias
 
 

@@ -11,19 +11,21 @@ import numpy as np
 
 from minilp.kernels import reference_quantise as reference
 from minilp.kernels.backend import active, check, count, ffi, lib, threads
+from minilp.kernels.magnitude import noted
 from minilp.kernels.quantise_checks import NotFiniteError, check_beta, check_scale, kept_axes, not_finite, require
 from minilp.kernels.quantise_run import by_numpy, decode_c, encode_c
 from minilp.kernels.storage import Layout, flat_storage
 
 __all__ = ["NotFiniteError", "absmax", "fixed_decode", "fixed_encode", "kept_axes", "outside", "pot_decode",
-           "pot_encode", "random_bits"]
+           "pot_encode", "pot_encode_clipped", "random_bits"]
 
-PIECE = 16384  # elements a thread takes at a time; below that one thread does it all (as in quantise_walk.c)
-SCAN = 4096  # elements per count of outside() (as in quantise_max.c)
+PIECE = 16384  # MLP_PIECE of quantise.h: what a thread takes at a time, and what one count of outside() covers
 
 
 def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
     """Largest magnitude over the axes not kept, in one pass that also finds NaN and infinity.
+
+    Without a pass where the kernel that wrote ``x`` noted it: see :mod:`minilp.kernels.magnitude`.
 
     Parameters
     ----------
@@ -48,6 +50,9 @@ def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
     """
     x = require(x, np.float32, "absmax", name)
     axes = kept_axes(keep, x.ndim)
+    known = None if axes else noted(x)
+    if known is not None:
+        return np.full((1,) * x.ndim, known, np.uint32).view(np.float32)
     found = _absmax_c(x, axes) if active() == "c" and x.size else reference.absmax_bits(x, axes)
     if found.size and found.max() >= reference.INFINITY_BITS:
         raise not_finite(x, name)
@@ -88,16 +93,55 @@ def pot_encode(x: np.ndarray, beta: np.ndarray, bits: int, stream: Any = None, t
     NotFiniteError
         If ``x`` holds NaN or infinity.
     """
+    x, beta, addend, half = _pot_arguments(x, beta, bits, threshold, underflow, name)
+    if active() == "c" and x.size:
+        return encode_c("pot_encode", x, beta, bits, stream, name, addend, half, 0, ffi.NULL)
+    return by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
+
+
+def pot_encode_clipped(x: np.ndarray, beta: np.ndarray, bits: int, limit: float, stream: Any = None,
+                       threshold: str = "log", underflow: str = "rounded", name: str = "x"
+                       ) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`pot_encode` and :func:`outside` in one pass over memory.
+
+    Parameters
+    ----------
+    x, beta, bits, stream, threshold, underflow, name
+        As for :func:`pot_encode`; ``beta`` is what saturates.
+    limit : float
+        The threshold of :func:`outside`.
+
+    Returns
+    -------
+    (codes, positions)
+        As :func:`pot_encode` and :func:`outside` return them.
+
+    Raises
+    ------
+    TypeError, ValueError, NotFiniteError
+        As :func:`pot_encode`.
+    """
+    x, beta, addend, half = _pot_arguments(x, beta, bits, threshold, underflow, name)
+    flat, _ = flat_storage(x)
+    if active() != "c" or not x.size:
+        codes = by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
+        return codes, reference.outside(flat, limit)
+    word, counts = _float_bits(limit), np.zeros(-(-x.size // PIECE), np.int64)
+    codes = encode_c("pot_encode", x, beta, bits, stream, name, addend, half, word,
+                     ffi.from_buffer("int64_t[]", counts))
+    return codes, _positions(flat, word, counts)
+
+
+def _pot_arguments(x: np.ndarray, beta: np.ndarray, bits: int, threshold: str, underflow: str, name: str
+                   ) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Check the arguments; ``x``, ``beta``, and both options as the kernels' numbers."""
     x = require(x, np.float32, "pot_encode", name)
     beta = check_beta("pot_encode", beta, bits, x.shape)
     if threshold not in reference.THRESHOLDS:
         raise ValueError(f"pot_encode: threshold must be 'log' or 'linear', got {threshold!r}")
     if underflow not in ("rounded", "half"):
         raise ValueError(f"pot_encode: underflow must be 'rounded' or 'half', got {underflow!r}")
-    addend, half = reference.THRESHOLDS[threshold], int(underflow == "half")
-    if active() == "c" and x.size:
-        return encode_c("pot_encode", x, beta, bits, stream, name, addend, half)
-    return by_numpy(reference.pot_encode, x, beta, name, bits, stream, addend, half)
+    return x, beta, reference.THRESHOLDS[threshold], int(underflow == "half")
 
 
 def pot_decode(codes: np.ndarray, beta: np.ndarray, bits: int) -> np.ndarray:
@@ -217,13 +261,25 @@ def outside(x: np.ndarray, threshold: float) -> np.ndarray:
     flat, _ = flat_storage(x)
     if active() != "c" or not flat.size:
         return reference.outside(flat, threshold)
-    core, buffer, counts = lib(), ffi.from_buffer("float[]", flat), np.empty(-(-flat.size // SCAN), np.int64)
-    per_scan = ffi.from_buffer("int64_t[]", counts)
-    check(core.mlp_outside_count(buffer, flat.size, threshold, per_scan), "outside")
-    positions = np.empty(counts.sum(), np.int64)
-    check(core.mlp_outside_list(buffer, flat.size, threshold, per_scan,
-                                        ffi.from_buffer("int64_t[]", positions)), "outside")
+    word, counts = _float_bits(threshold), np.zeros(-(-flat.size // PIECE), np.int64)
+    check(lib().mlp_outside_count(ffi.from_buffer("uint32_t[]", flat), flat.size, word,
+                                  ffi.from_buffer("int64_t[]", counts)), "outside")
     count("outside")
+    return _positions(flat, word, counts)
+
+
+def _float_bits(value: float) -> int:
+    """The bits of a number as float32; +0.0 for both zeros, which are one to a comparison."""
+    return int(np.float32(value + 0.0).view(np.uint32))
+
+
+def _positions(flat: np.ndarray, limit: int, counts: np.ndarray) -> np.ndarray:
+    """Where magnitudes are above ``limit``, a float's bits, given how many there are in each piece."""
+    positions = np.empty(counts.sum(), np.int64)
+    if positions.size:
+        check(lib().mlp_outside_list(ffi.from_buffer("uint32_t[]", flat), flat.size, limit,
+                                     ffi.from_buffer("int64_t[]", counts),
+                                     ffi.from_buffer("int64_t[]", positions)), "outside")
     return positions
 
 

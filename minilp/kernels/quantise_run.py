@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from minilp.kernels import magnitude
 from minilp.kernels.backend import check, count, ffi, lib
 from minilp.kernels.quantise_checks import not_finite
 from minilp.kernels.reference_quantise import INFINITY_BITS
@@ -41,7 +42,7 @@ def by_numpy(twin: Any, x: np.ndarray, scale: np.ndarray, name: str, *more: Any)
 
 
 def encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: Any, name: str,
-             *more: int) -> np.ndarray:
+             *more: Any) -> np.ndarray:
     """Run a C kernel ``mlp_<kernel>`` that turns float32 into int8 codes under integer scales.
 
     Parameters
@@ -58,8 +59,8 @@ def encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: A
         Rounding draws, or None to round to nearest.
     name : str
         What an error calls the tensor.
-    *more : int
-        The kernel's further numbers.
+    *more
+        The kernel's further arguments.
 
     Returns
     -------
@@ -82,6 +83,7 @@ def encode_c(kernel: str, x: np.ndarray, scale: np.ndarray, bits: int, stream: A
     check(status, kernel)
     if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)
+    magnitude.report(x, largest[0])
     count(kernel)
     return from_storage(codes, x.shape, order)
 

@@ -43,6 +43,14 @@ def check_all(x, keep=()):
             beta, = PoT(bits, threshold=threshold).scales_for(maximum)
             codes = same_as_numpy(quantise.pot_encode, x, beta, bits, stream, threshold, underflow)
             same_as_numpy(quantise.pot_decode, codes, beta, bits)
+            if not keep:
+                limit = float(maximum.reshape(-1)[0]) * 0.4
+                clipped = [quantise.pot_encode_clipped(x, beta, bits, limit, stream, threshold, underflow)]
+                with use_backend("numpy"):
+                    clipped.append(quantise.pot_encode_clipped(x, beta, bits, limit, stream, threshold, underflow))
+                for got, where in clipped:
+                    assert got.tobytes() == codes.tobytes() and got.strides == codes.strides
+                    assert np.array_equal(where, quantise.outside(x, limit)) and where.dtype == np.int64
         codes = same_as_numpy(quantise.fixed_encode, x, exponent, 8, stream)
         same_as_numpy(quantise.fixed_decode, codes, exponent)
 

@@ -1,0 +1,108 @@
+"""The largest magnitude of an array, noted by the kernel that wrote it, so that quantising need not look for it.
+
+A scale comes from max|x|, and codes come from the scale: two passes over memory. But who produced ``x`` - batch norm,
+the residual addition - had every number in a register. It leaves a note here, in a table beside the arrays: no array
+is changed or wrapped for it, every view of the same memory finds it, and it goes when the memory goes.
+
+A note is a hint and never taken on trust for good, because anybody may write into an array afterwards. Every encoder
+reads all of ``x`` too, finds the maximum in passing and reports it. :func:`trusting` compares, and does the work again
+where the note was wrong. So results are those of a separate pass, to the last bit, and nobody has to remember to
+invalidate anything.
+"""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from minilp.kernels.reference_quantise import INFINITY_BITS
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Note:
+    owner: weakref.ref[np.ndarray]
+    nbytes: int
+    bits: int
+    trusted: bool = False
+    reported: int | None = None  # by an encoder, while trusted
+
+
+_notes: dict[int, _Note] = {}  # by id of the array that owns the memory
+
+
+def _owner(x: np.ndarray) -> np.ndarray:
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def _about(x: np.ndarray) -> _Note | None:
+    """The note on the memory of ``x``, if ``x`` is as much of it as the note was written for."""
+    owner = _owner(x)
+    this = _notes.get(id(owner))
+    return this if this is not None and this.owner() is owner and this.nbytes == x.nbytes else None
+
+
+def note(x: np.ndarray, bits: int) -> None:
+    """Note the largest magnitude of an array that a kernel has just written.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float32, the only array in its memory.
+    bits : int
+        The magnitude's float32 bits. Infinity and NaN are not noted, so that whoever looks for the maximum finds them.
+    """
+    owner = _owner(x)
+    key = id(owner)
+    if bits < INFINITY_BITS:
+        _notes[key] = _Note(weakref.ref(owner, lambda _: _notes.pop(key, None)), x.nbytes, bits)
+
+
+def noted(x: np.ndarray) -> int | None:
+    """The bits of the largest magnitude by the note on ``x``, inside :func:`trusting`; else None."""
+    this = _about(x)
+    return this.bits if this is not None and this.trusted else None
+
+
+def report(x: np.ndarray, bits: int) -> None:
+    """Say what an encoder has found to be the largest magnitude's bits."""
+    this = _about(x)
+    if this is not None:
+        this.reported = bits
+
+
+def trusting(x: np.ndarray, work: Callable[[], Result], look: Callable[[], int]) -> Result:
+    """Do some work that wants the maximum of ``x`` and encodes it, trusting a note; and again if the note was wrong.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float32.
+    work : callable
+        Without arguments; :func:`noted` answers inside.
+    look : callable
+        Finds the largest magnitude's bits of ``x`` by a pass of its own, where no encoder reported them.
+
+    Returns
+    -------
+    object
+        What ``work`` returned, the second time if there was one.
+    """
+    this = _about(x)
+    if this is None:
+        return work()
+    this.trusted, this.reported = True, None
+    try:
+        result = work()
+    finally:
+        this.trusted = False
+    if this.bits == (look() if this.reported is None else this.reported):
+        return result
+    _notes.pop(id(_owner(x)), None)
+    return work()
