@@ -48,12 +48,15 @@ typedef int64_t mlp_dot8_total_fn(const void *numbers, ptrdiff_t count);
 
 /* dot8_pack.c. Codes to digits: `count` pixels, `step` codes apart, of `width` images each (a multiple of 32), of which
  * the first `lanes` exist; no others are read. Pixel p goes to to[p * to_step + image]: digit[|code|] with the sign of the
- * code, or the code itself if `digit` is NULL; xor `flip`. Absent images are 0 ^ flip.
+ * code, or the code itself if `digit` is NULL; xor `flip`. Absent images are 0 ^ flip. `largest` keeps the largest |code|
+ * that was looked up, as the largest of its numbers; what a code beyond 15 turns into means nothing.
  * Digits to words: `rows` holds the digits of 2 (for 16-bit numbers) or 4 channels, `row` apart, 32 a pixel; pixel p
  * goes to to[p * to_step + image].
  * Digits to the 16-bit numbers of `dot`: pixel p goes to to[p * to_step + image]. */
+typedef struct { uint8_t each[64]; } mlp_dot8_largest; /* as many as a vector has */
 typedef void mlp_dot8_digits_fn(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
-                                const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
+                                const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width,
+                                mlp_dot8_largest *largest);
 typedef void mlp_dot8_words_fn(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 typedef void mlp_dot8_widen_fn(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 
@@ -76,21 +79,34 @@ typedef struct {
 const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void);
 
 void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                              int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
+                              int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width, mlp_dot8_largest *largest);
 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                          int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
+                          int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width, mlp_dot8_largest *largest);
 void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                            int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width);
+                            int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width, mlp_dot8_largest *largest);
 void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 
-/* One digit of one code. */
-static inline int8_t mlp_dot8_digit(int8_t code, const int8_t *digit)
+/* One digit of one code; `largest` as in mlp_dot8_digits_fn. */
+static inline int8_t mlp_dot8_digit(int8_t code, const int8_t *digit, mlp_dot8_largest *largest)
 {
-    return !digit ? code : code < 0 ? (int8_t)-digit[-code] : digit[code];
+    if (!digit)
+        return code;
+    const int magnitude = code < 0 ? -code : code;
+    largest->each[0] = (uint8_t)MLP_MAX(largest->each[0], magnitude);
+    return code < 0 ? (int8_t)-digit[magnitude & 15] : digit[magnitude & 15];
+}
+
+/* Whether no code was larger than `top`. */
+static inline int mlp_dot8_within(const mlp_dot8_largest *largest, int top)
+{
+    int most = 0;
+    for (int i = 0; i < 64; i++)
+        most = MLP_MAX(most, largest->each[i]);
+    return most <= top;
 }
 
 /* One direction of a cut that may lie outside the picture: which of its positions, low to high - 1, lie inside. */

@@ -4,21 +4,13 @@
  *
  * is one tile product, of signed bytes into 32 bits, exact and without saturation. A step holds 16 words of neighbouring
  * channels and taps (fewer are filled up with weights of 0): the tile of activations has them as rows, 128 bytes apart,
- * as mlp_dot8_words_fn laid them; the tile of weights has an output a row. Every register holds 16 rows of 64 bytes. */
-#define TARGET_TILES __attribute__((target(AVX512 ",avx512vnni,amx-tile,amx-int8")))
+ * as mlp_dot8_words_fn laid them; the tile of weights has an output a row. */
+#include "dot8_amx_config.h"
+#define TARGET_TILES MLP_AMX_ATTRIBUTE
 
 enum { TILE_WORDS = 256, X_STRIDE = MLP_DOT8_LANES * 4, HALF = MLP_DOT8_LANES / 2 };
 
 typedef int32_t mlp_dot8_sums[MLP_DOT8_SUMS][16][MLP_DOT8_LANES];
-
-MLP_INLINE TARGET_TILES void mlp_dot8_tiles_on(void)
-{
-    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        config.bytes[i] = 64, config.rows[i] = 16;
-    __asm__ volatile("" ::: "memory"); /* the load below does not tell the compiler that it reads memory */
-    _tile_loadconfig(&config);
-}
 
 #define TILES_OUT(a, b, c, d) \
     _tile_stored(0, a, X_STRIDE); \

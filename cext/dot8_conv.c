@@ -97,7 +97,7 @@ static float find_power(const walk *s)
 /* The weights in the order of the inner loop, [group][block of outputs][step][plane][output][word], and where each sum
  * starts, [group][block of outputs][sum][output]: where x is stored 128 too large, at -128 times its weights. */
 static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tier, const ptrdiff_t *first,
-                         int32_t *panel, int32_t *start)
+                         int32_t *panel, int32_t *start, mlp_dot8_largest *largest)
 {
     for (ptrdiff_t b = 0; b < s->groups * p->blocks; b++, panel += p->panel, start += p->sums * p->m) {
         memset(start, 0, (size_t)(p->sums * p->m) * sizeof *start);
@@ -113,7 +113,7 @@ static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tie
                     uint32_t word = 0, mask = tier->bytes == 1 ? 0xff : 0xffff;
                     int32_t sum = 0;
                     for (ptrdiff_t c = 0; c < channels; c++) {
-                        const int number = mlp_dot8_digit(w[c * s->weight_in], digit);
+                        const int number = mlp_dot8_digit(w[c * s->weight_in], digit, largest);
                         word |= ((uint32_t)number & mask) << (8 * tier->bytes * c), sum += number;
                     }
                     panel[((step * p->planes_w + e) * p->m + m) * tier->depth + k - first[step]] = (int32_t)word;
@@ -126,7 +126,8 @@ static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tie
 /* Copy what one item reads: all channels of a group, `rows` tile rows from y0 on, images n0 to n0 + lanes - 1.
  * `digits` is room for one row of a word's channels. */
 static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, ptrdiff_t group, ptrdiff_t y0,
-                      ptrdiff_t rows, ptrdiff_t n0, ptrdiff_t lanes, int8_t *digits, int32_t *tile)
+                      ptrdiff_t rows, ptrdiff_t n0, ptrdiff_t lanes, int8_t *digits, int32_t *tile,
+                      mlp_dot8_largest *largest)
 {
     const ptrdiff_t row = p->columns * p->pixel, picture = s->in_h * s->in_w * s->batch;
     const size_t word = sizeof *tile;
@@ -149,7 +150,7 @@ static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, 
             int8_t *row_of_digits = digits + c % tier->word * length;
             if (c < s->in_channels)
                 tier->digits(in + c * picture, p->skip_x * s->batch, count, lanes, digit, tier->flip, row_of_digits,
-                             MLP_DOT8_LANES, MLP_DOT8_LANES);
+                             MLP_DOT8_LANES, MLP_DOT8_LANES, largest);
             else
                 memset(row_of_digits, tier->flip, (size_t)length);
             if (c % tier->word == tier->word - 1)
@@ -159,13 +160,15 @@ static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, 
 }
 
 static void run_item(const walk *s, const plan *p, ptrdiff_t item, const mlp_dot8_tiles *tier, const int32_t *offset,
-                     const int32_t *panel, const int32_t *start, int8_t *digits, int32_t *tile)
+                     const int32_t *panel, const int32_t *start, int8_t *digits, int32_t *tile,
+                     mlp_dot8_largest *largest)
 {
     const ptrdiff_t g = item / (p->lane_blocks * p->bands), y0 = item / p->lane_blocks % p->bands * p->band;
     const ptrdiff_t n0 = item % p->lane_blocks * MLP_DOT8_LANES, rows = MLP_MIN(p->band, s->rows - y0);
     const ptrdiff_t lanes = MLP_MIN(MLP_DOT8_LANES, s->batch - n0), plane = s->out_h * s->out_w * s->batch;
     const mlp_dot8 *q = s->q;
-    pack_tile(s, p, tier, g, y0 * s->in_step_y + p->y_low, (rows - 1) * p->step_y + p->height, n0, lanes, digits, tile);
+    pack_tile(s, p, tier, g, y0 * s->in_step_y + p->y_low, (rows - 1) * p->step_y + p->height, n0, lanes, digits, tile,
+              largest);
     for (ptrdiff_t b = 0; b < p->blocks; b++)
         for (ptrdiff_t r = 0; r < rows; r++) {
             const ptrdiff_t channel = g * s->out_channels + b * p->m, y = s->first_y + (y0 + r) * s->out_step_y;
@@ -208,12 +211,20 @@ static int run(const walk *s)
         const ptrdiff_t beyond = tier->depth * MLP_DOT8_LANES;
         for (int thread = 1; thread <= threads; thread++)
             memset(tiles + thread * pitch - beyond, 0, (size_t)beyond * sizeof *tiles);
-        pack_weights(s, &p, tier, first, panel, start);
+        mlp_dot8_largest weights = {{0}};
+        pack_weights(s, &p, tier, first, panel, start, &weights);
         atomic_llong next = 0;
+        atomic_int within = mlp_dot8_within(&weights, s->q->top_b);
         MLP_PARALLEL_FOR(threads)
-        for (int thread = 0; thread < threads; thread++)
+        for (int thread = 0; thread < threads; thread++) {
+            mlp_dot8_largest largest = {{0}};
             for (ptrdiff_t item; (item = atomic_fetch_add(&next, 1)) < p.items;)
-                run_item(s, &p, item, tier, offset, panel, start, digits + thread * few, tiles + thread * pitch);
+                run_item(s, &p, item, tier, offset, panel, start, digits + thread * few, tiles + thread * pitch,
+                         &largest);
+            if (!mlp_dot8_within(&largest, s->q->top_a))
+                atomic_store(&within, 0);
+        }
+        status = within ? MLP_OK : MLP_BAD_CODE;
     }
     free(offset);
     free(first);

@@ -11,11 +11,12 @@
 #endif
 
 void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
-                              int flip, int8_t *restrict to, ptrdiff_t to_step, ptrdiff_t width)
+                              int flip, int8_t *restrict to, ptrdiff_t to_step, ptrdiff_t width,
+                              mlp_dot8_largest *largest)
 {
     for (ptrdiff_t p = 0; p < count; p++, from += step, to += to_step)
         for (ptrdiff_t i = 0; i < width; i++)
-            to[i] = (int8_t)((i < lanes ? mlp_dot8_digit(from[i], digit) : 0) ^ flip);
+            to[i] = (int8_t)((i < lanes ? mlp_dot8_digit(from[i], digit, largest) : 0) ^ flip);
 }
 
 void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to, ptrdiff_t to_step)
@@ -35,8 +36,9 @@ void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *res
 #ifdef MLP_HAVE_AVX2
 MLP_TARGET_AVX2 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
                                           const int8_t *digit, int flip, int8_t *restrict to,
-                                          ptrdiff_t to_step, ptrdiff_t width)
+                                          ptrdiff_t to_step, ptrdiff_t width, mlp_dot8_largest *largest)
 {
+    __m256i most = _mm256_loadu_si256((const __m256i *)largest->each);
     const __m256i flips = _mm256_set1_epi8((char)flip), zero = _mm256_setzero_si256();
     const __m256i table = digit ? _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)digit)) : zero;
     const __m256i negative = _mm256_sub_epi8(zero, table);
@@ -50,11 +52,14 @@ MLP_TARGET_AVX2 void mlp_dot8_digits_avx2(const int8_t *from, ptrdiff_t step, pt
                 source = part;
             }
             __m256i v = _mm256_loadu_si256((const __m256i *)source);
-            if (digit) /* a byte with the top bit set looks up 0: each code is found in exactly one of the two tables */
+            if (digit) { /* a byte with the top bit set looks up 0: each code is found in exactly one of the two tables */
+                most = _mm256_max_epu8(most, _mm256_abs_epi8(v));
                 v = _mm256_or_si256(_mm256_shuffle_epi8(table, v),
                                     _mm256_shuffle_epi8(negative, _mm256_sub_epi8(zero, v)));
+            }
             _mm256_storeu_si256((__m256i *)(to + i), _mm256_xor_si256(v, flips));
         }
+    _mm256_storeu_si256((__m256i *)largest->each, most);
 }
 
 MLP_TARGET_AVX2 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to,
@@ -106,8 +111,9 @@ MLP_TARGET_AVX2 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, 
 #ifdef MLP_HAVE_AVX512
 MLP_TARGET_AVX512 void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
                                               const int8_t *digit, int flip, int8_t *restrict to, ptrdiff_t to_step,
-                                              ptrdiff_t width)
+                                              ptrdiff_t width, mlp_dot8_largest *largest)
 {
+    __m512i most = _mm512_loadu_si512(largest->each);
     const __m512i flips = _mm512_set1_epi8((char)flip), zero = _mm512_setzero_si512();
     const __m512i table = digit ? _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)digit)) : zero;
     for (ptrdiff_t i = 0; i < width; i += 64) {
@@ -117,12 +123,14 @@ MLP_TARGET_AVX512 void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step
         for (ptrdiff_t p = 0; p < count; p++) {
             __m512i v = _mm512_maskz_loadu_epi8(there, from + p * step + i);
             if (digit) { /* a magnitude looks its digit up, and its sign turns it */
-                const __m512i found = _mm512_shuffle_epi8(table, _mm512_abs_epi8(v));
+                const __m512i magnitude = _mm512_abs_epi8(v), found = _mm512_shuffle_epi8(table, magnitude);
+                most = _mm512_max_epu8(most, magnitude);
                 v = _mm512_mask_sub_epi8(found, _mm512_movepi8_mask(v), zero, found);
             }
             _mm512_mask_storeu_epi8(to + p * to_step + i, room, _mm512_xor_si512(v, flips));
         }
     }
+    _mm512_storeu_si512(largest->each, most);
 }
 #endif
 

@@ -2,31 +2,21 @@
  *
  *     for each output pixel, for each image: sum[output][channel][tap] += dy[output][pixel] * x[channel][pixel + tap];
  *
- * Two digits by two take three products, not four (Karatsuba's identity; B is MLP_DOT8_BASE):
- *
- *     (l + B h) (l' + B h') = (1 + B) l l' + (B + B^2) h h' - B (l - h) (l' - h')
- *
- * Each of them is a product of bytes, and needs one plane of each side: a tile holds one plane at a time.
+ * Of two digits by two there are three products (dot8_weight.h). A tile holds one plane at a time.
  *
  * A visit of the inner loop sums in int32 over vectors of neighbouring images, visits are added up in int64: nothing can
  * overflow, and no order matters. Where x is stored 128 too large, 128 times the sum of dy is taken off at the end. */
 #include <stdatomic.h>
-#include <string.h>
-#include "dot8.h"
+#include "dot8_weight_tiles.h"
 
 enum { CHANNELS = 64 };               /* of x and of dy in one part of the output */
 enum { CHUNKS = 8 };                  /* of one part, if there is only one: enough for every thread */
-enum { PRODUCTS = 3, PLANES = 3 };    /* the planes: both digits, and the low one less the high one */
 enum { TILE_BYTES = 1100 << 10 };     /* both tiles of a band: within a core's second-level cache */
 enum { VISIT_BYTES = 8 << 10 };       /* one channel's gradient in one visit of the inner loop: first-level cache */
 
-typedef struct { int64_t weight; int e, d; } product; /* of one plane of dy and one of x */
-
 typedef struct {
     const mlp_dot8 *call;
-    int8_t digits_a[PLANES][16], digits_b[PLANES][16];
-    product products[PRODUCTS];
-    int many;
+    mlp_dot8_products products;
     const mlp_f32_geometry *q;
     const mlp_dot8_tiles *tier;
     ptrdiff_t cg, og, oh, ow, taps;                          /* channels of one group */
@@ -47,40 +37,12 @@ static task find_task(const plan *s, ptrdiff_t number)
                   chunk * s->items / s->chunks, (chunk + 1) * s->items / s->chunks};
 }
 
-/* The digits of each plane; 0 if a difference is no byte. */
-static int plane_digits(const int8_t *digits, int planes, int8_t to[PLANES][16])
-{
-    if (digits)
-        memcpy(to, digits, (size_t)planes * 16);
-    for (int code = 0; planes == MLP_DOT8_PLANES && code < 16; code++) {
-        const int difference = to[0][code] - to[1][code];
-        if (difference < -127 || difference > 127)
-            return 0;
-        to[2][code] = (int8_t)difference;
-    }
-    return 1;
-}
-
-/* Which planes meet, and what a product counts. */
-static int make_products(plan *s)
-{
-    enum { B = MLP_DOT8_BASE };
-    static const product one[] = {{1, 0, 0}}, tall[] = {{1, 0, 0}, {B, 1, 0}}, wide[] = {{1, 0, 0}, {B, 0, 1}},
-                         both[] = {{1 + B, 0, 0}, {B + B * B, 1, 1}, {-B, 2, 2}};
-    const mlp_dot8 *call = s->call;
-    const product *from = call->planes_a == 1 ? call->planes_b == 1 ? one : wide : call->planes_b == 1 ? tall : both;
-    s->many = call->planes_a + call->planes_b - 1;
-    memcpy(s->products, from, (size_t)s->many * sizeof *from);
-    return plane_digits(call->digits_a, call->planes_a, s->digits_a)
-           && plane_digits(call->digits_b, call->planes_b, s->digits_b);
-}
-
 typedef struct { const int8_t *x; ptrdiff_t channels, h, w, n; } picture; /* `channels` planes of a (C, H, W, N) array */
 typedef struct { ptrdiff_t y0, x0, y_step, x_step, rows, columns; } cut;  /* may lie outside: zeros */
 
 /* `digit` as in mlp_dot8_digits_fn; 16-bit numbers pass through `row`, room for the digits of one row. */
 static void pack(const plan *s, const picture *from, const cut *c, ptrdiff_t n0, ptrdiff_t lanes, ptrdiff_t plane,
-                 const int8_t *digit, int flip, int8_t *row, char *tile)
+                 const int8_t *digit, int flip, int8_t *row, char *tile, mlp_dot8_largest *largest)
 {
     const mlp_dot8_tiles *tier = s->tier;
     const ptrdiff_t pixel = s->pitch * tier->bytes, length = c->columns * pixel;
@@ -100,12 +62,13 @@ static void pack(const plan *s, const picture *from, const cut *c, ptrdiff_t n0,
             const ptrdiff_t step = c->x_step * from->n;
             char *at = to + low * pixel;
             if (tier->bytes == 1) {
-                tier->digits(in, step, high - low, lanes, digit, flip, (int8_t *)at, s->pitch, s->pitch);
+                tier->digits(in, step, high - low, lanes, digit, flip, (int8_t *)at, s->pitch, s->pitch,
+                             largest);
                 continue;
             }
             for (ptrdiff_t n = 0; n < s->pitch; n += MLP_DOT8_LANES) {
                 tier->digits(in + MLP_MIN(n, lanes), step, high - low, lanes - MLP_MIN(n, lanes), digit, flip, row,
-                             MLP_DOT8_LANES, MLP_DOT8_LANES);
+                             MLP_DOT8_LANES, MLP_DOT8_LANES, largest);
                 tier->widen(row, high - low, (int16_t *)at + n, s->pitch);
             }
         }
@@ -113,7 +76,7 @@ static void pack(const plan *s, const picture *from, const cut *c, ptrdiff_t n0,
 
 /* Add one band of one block of images to the sums [block of outputs][block of taps][tap][output]. */
 static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile, char *dy_tile, int8_t *row,
-                     int64_t *sums)
+                     int64_t *sums, mlp_dot8_largest largest[2])
 {
     const mlp_f32_geometry *q = s->q;
     const mlp_dot8 *call = s->call;
@@ -128,13 +91,14 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile,
                        (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
     const cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
     const ptrdiff_t x_row = s->step_y * s->tile_columns * s->pitch, dy_row = s->ow * s->pitch;
-    for (int i = 0; i < s->many; i++) {
-        const product *now = s->products + i;
+    for (int i = 0; i < s->products.many; i++) {
+        const mlp_dot8_product *now = s->products.product + i;
         if (i == 0 || now->d != now[-1].d)
-            pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? s->digits_b[now->d] : NULL, s->tier->dot_flip,
-                 row, x_tile);
+            pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? s->products.digits_b[now->d] : NULL,
+                 s->tier->dot_flip, row, x_tile, &largest[1]);
         if (i == 0 || now->e != now[-1].e)
-            pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? s->digits_a[now->e] : NULL, 0, row, dy_tile);
+            pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? s->products.digits_a[now->e] : NULL, 0, row,
+                 dy_tile, &largest[0]);
         for (ptrdiff_t r = 0; r < rows; r += s->visit)
             for (ptrdiff_t p = 0; p < s->ow; p += s->visit_columns) {
                 const char *grad = dy_tile + (r * dy_row + p * s->pitch) * bytes;
@@ -195,7 +159,9 @@ int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *call)
     memset(dw, 0, (size_t)(q->outputs * s.cg * s.taps) * sizeof *dw);
     if (!q->batch || !s.oh || !s.ow || !q->outputs || !s.cg)
         return MLP_OK;
-    if (!make_products(&s))
+    if (mlp_dot8_weight_amx())
+        return mlp_dot8_weight_tiles(call, mlp_dot8_weight_amx());
+    if (!mlp_dot8_find_products(call, &s.products))
         return MLP_BAD_ARGUMENT;
     if (!make_plan(&s))
         return MLP_UNSUPPORTED;
@@ -220,18 +186,23 @@ int mlp_dot8_conv2d_weight_grad(const mlp_dot8 *call)
         }
         s.offset = offset;
         atomic_llong next = 0;
+        atomic_int within = 1;
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
             char *x_tile = tiles + thread * room, *dy_tile = x_tile + s.x_room * s.tier->bytes;
             int8_t *digits = (int8_t *)tiles + threads * room + thread * row;
+            mlp_dot8_largest largest[2] = {{{0}}};
             memset(x_tile, 0, (size_t)room); /* what fills up blocks is defined */
             for (ptrdiff_t i; (i = atomic_fetch_add(&next, 1)) < tasks;) {
                 const task t = find_task(&s, i);
                 memset(sums + i * sums_of_one, 0, (size_t)sums_of_one * sizeof *sums);
                 for (ptrdiff_t item = t.first; item < t.last; item++)
-                    add_band(&s, &t, item, x_tile, dy_tile, digits, sums + i * sums_of_one);
+                    add_band(&s, &t, item, x_tile, dy_tile, digits, sums + i * sums_of_one, largest);
             }
+            if (!mlp_dot8_within(&largest[0], call->top_a) || !mlp_dot8_within(&largest[1], call->top_b))
+                atomic_store(&within, 0);
         }
+        status = within ? MLP_OK : MLP_BAD_CODE;
         for (ptrdiff_t i = 0; i < tasks; i++) {
             const task t = find_task(&s, i);
             const int64_t *from = sums + i * sums_of_one;

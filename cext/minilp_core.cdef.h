@@ -117,13 +117,14 @@ int mlp_lns_decode(const void *codes, float *x, int width, int ndim, const int64
 /* dot8_*.c: contractions of integers of magnitude at most 127, or of 130 * 127 in two planes of digits, exact. A result
  * is (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple
  * of 32; the weight gradient gives its sums alone. One of the two outputs is NULL. MLP_OVERFLOW: more than 131072 terms
- * in a sum, split the channels. */
+ * in a sum, split the channels. MLP_BAD_CODE: among those that the sums take in, a code is beyond +-top. */
 typedef struct {
     mlp_f32_geometry size;             /* of the forward convolution; batch and channels may be 0 */
     const int8_t *a, *b;               /* activation or error, and weight; error and activation */
     const int8_t *digits_a, *digits_b; /* (planes, 16): digits of the codes 0 .. 15; NULL: codes are the integers. Two
                                           digits of a code differ by at most 127 */
     int planes_a, planes_b;            /* 1 or 2; with NULL 1 */
+    int top_a, top_b;                  /* with digits, the largest code that may be; 0 .. 15 */
     const double *row_scale, *lane_scale;
     float *out_float;
     int64_t *out_int;

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include "minilp_core.cdef.h"
 
-enum { MLP_OK = 0, MLP_BAD_ARGUMENT = 1, MLP_NO_MEMORY = 2, MLP_OVERFLOW = 3, MLP_UNSUPPORTED = 4 };
+enum { MLP_OK = 0, MLP_BAD_ARGUMENT = 1, MLP_NO_MEMORY = 2, MLP_OVERFLOW = 3, MLP_UNSUPPORTED = 4, MLP_BAD_CODE = 5 };
 enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2, MLP_VNNI = 3, MLP_AMX = 4 };
 
 /* One body, several tiers: write the work once as a static MLP_INLINE function in plain C or with GCC's generic

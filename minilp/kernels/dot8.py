@@ -19,20 +19,17 @@ TERMS = 131072
 BASE = 130
 """Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, and their difference fit int8, as
 ``2**7 = BASE - 2`` (our own derivation). The weight gradient multiplies the differences: three products, not four."""
-UNSUPPORTED = 4
+UNSUPPORTED, BAD_CODE = 4, 5
 LANES = 32
 
 
-def tier(kind: str = "conv2d") -> str:
-    """Name of the engine's inner loops in force; the weight gradient has none for tiles, and takes dot products.
+class BadCode(ValueError):
+    """A code among the operands has no digits."""
 
-    Parameters
-    ----------
-    kind : str
-        ``"conv2d"``, ``"conv2d_input_grad"`` or ``"conv2d_weight_grad"``.
-    """
-    isa = backend().isa
-    return "vnni" if isa == "amx" and kind == "conv2d_weight_grad" else isa
+
+def tier() -> str:
+    """Name of the engine's inner loops in force."""
+    return backend().isa
 
 
 @functools.cache
@@ -61,7 +58,7 @@ def power_digits(bits: int) -> Array:
 
 
 def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
-             scales: tuple[Array, Array] | None) -> Array | None:
+             scales: tuple[Array, Array] | None, tops: tuple[int, int] = (15, 15)) -> Array | None:
     """Contract two arrays of codes.
 
     Parameters
@@ -75,6 +72,8 @@ def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: 
     scales : (np.ndarray, np.ndarray) or None
         float64 along result axis 0 and 1, each of length 1 or of that axis's; None for the sums themselves, which the
         weight gradient and contractions of more than :data:`TERMS` products give in any case.
+    tops : (int, int)
+        The largest code of ``a`` and of ``b``, where they have digits.
 
     Returns
     -------
@@ -82,22 +81,27 @@ def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: 
         Forward and for the input gradient float32 ``float64(sum) * (scale * scale)`` rounded to nearest even, or int64
         sums, in the layout of ``pot_contract``. None where a tile would be too large, or K too long to be cut into
         pieces.
+
+    Raises
+    ------
+    BadCode
+        If a code that the sums take in is beyond its ``tops``.
     """
     weight = g.kind == "conv2d_weight_grad"
     a, b = to_chwn(a), to_chwn(b) if weight else np.ascontiguousarray(b)
     if weight:
         sums = np.empty((g.features, g.channels // g.groups, *g.kernel), np.int64)
-        return sums if _run(a, b, g, digits_a, digits_b, None, sums) else None
+        return sums if _run(a, b, g, digits_a, digits_b, None, sums, tops) else None
     shape = (g.features, *g.out_size, g.batch) if g.kind == "conv2d" else (g.channels, *g.size, g.batch)
     if g.depth <= TERMS:
         result = empty(shape, np.int64 if scales is None else np.float32)
-        return from_chwn(result) if _run(a, b, g, digits_a, digits_b, scales, result) else None
-    total = _in_pieces(a, b, g, digits_a, digits_b, shape)
+        return from_chwn(result) if _run(a, b, g, digits_a, digits_b, scales, result, tops) else None
+    total = _in_pieces(a, b, g, digits_a, digits_b, shape, tops)
     return None if total is None else from_chwn(total)
 
 
 def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
-         scales: tuple[Array, Array] | None, result: Array) -> bool:
+         scales: tuple[Array, Array] | None, result: Array, tops: tuple[int, int]) -> bool:
     """One call of the C core on stored operands; False where it does not apply."""
     first, second = (np.ones(1), np.ones(1)) if scales is None else scales
     rows, lanes = np.broadcast_to(second, (len(result),)).copy(), np.zeros(-(-g.batch // LANES) * LANES)
@@ -108,6 +112,7 @@ def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Arra
     for name, digits in (("a", digits_a), ("b", digits_b)):
         setattr(call, f"digits_{name}", ffi.NULL if digits is None else pointer(digits, "int8_t"))
         setattr(call, f"planes_{name}", 1 if digits is None else len(digits))
+    call.top_a, call.top_b = tops
     call.row_scale, call.lane_scale = pointer(rows, "double"), pointer(lanes, "double")
     if result.dtype == np.float32:
         call.out_float = pointer(result, "float")
@@ -116,12 +121,14 @@ def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Arra
     status = getattr(lib(), f"mlp_dot8_{g.kind}")(call)
     if status == UNSUPPORTED:
         return False
+    if status == BAD_CODE:
+        raise BadCode(f"dot8_{g.kind}: a code is beyond +-{tops[0]} in the first operand, or +-{tops[1]} in the second")
     check(status, f"dot8_{g.kind}")
     return True
 
 
 def _in_pieces(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
-               shape: tuple[int, ...]) -> Array | None:
+               shape: tuple[int, ...], tops: tuple[int, int]) -> Array | None:
     """Sums of more than :data:`TERMS` products: a few channels at a time, added up in int64."""
     taps, forward = g.kernel[0] * g.kernel[1], g.kind == "conv2d"
     step = TERMS // taps
@@ -133,7 +140,7 @@ def _in_pieces(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b
         w = np.ascontiguousarray(b[:, start:start + few] if forward else b[start:start + few])
         piece = Geometry(g.kind, g.batch, few if forward else g.channels, g.features if forward else few, 1, g.size,
                          g.out_size, g.kernel, g.stride, g.padding, g.dilation)
-        if not _run(a[start:start + few], w, piece, digits_a, digits_b, None, part):
+        if not _run(a[start:start + few], w, piece, digits_a, digits_b, None, part, tops):
             return None
         total += part
     return total

@@ -5,6 +5,7 @@ of products of codes is an integer; it is scaled by a power of two and rounded t
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exp
     TypeError
         If an operand is not an int8 array.
     ValueError
-        If a shape, a code, or an option is out of range; the message names it.
+        If a shape, an option, or a code that the sums take in is out of range; the message names it.
     KernelError
         If int64 (or the modelled int32) cannot hold the sums: use ``accumulate="counts"``.
     OverflowError
@@ -92,10 +93,14 @@ def pot_contract(kind: str, a: Array, b: Array, *, bits_a: int, bits_b: int, exp
     name = kind.replace("linear", "conv2d")
     g = geometry(name, a, b, stride, padding, dilation, groups, size)
     _check_range(kind, g, bits_a, bits_b, accumulate)
-    for label, x, bits in (("a", a, bits_a), ("b", b, bits_b)):
-        _check_codes(kind, label, x, bits)
+
+    def check_codes() -> None:
+        _check_codes(kind, "a", a, bits_a)
+        _check_codes(kind, "b", b, bits_b)
+
     run = pot_c.contract if active() == "c" else _numpy
-    result, overflows = run(a, b, g, bits_a, bits_b, min(max(int(exponent), -4000), 4000), accumulate, out)
+    exponent = min(max(int(exponent), -4000), 4000)
+    result, overflows = run(a, b, g, bits_a, bits_b, exponent, accumulate, out, check_codes)
     if linear:
         result = result[:, :, 0, 0]
     return (result, overflows) if return_overflows else result
@@ -128,8 +133,9 @@ def _check_codes(kind: str, name: str, x: Array, bits: int) -> None:
 
 
 def _numpy(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, accumulate: str,
-           out: str) -> tuple[Array, int]:
+           out: str, check_codes: Callable[[], None]) -> tuple[Array, int]:
     """The NumPy twins."""
+    check_codes()
     count(f"pot_{accumulate}_{g.kind}[numpy]")
     if accumulate == "int32":
         return reference_pot.contract_int32(a, b, g, exponent, out)

@@ -6,11 +6,12 @@ loops (``cext/pot_shift_mac.c``) model the paper's INT32 accumulator and do what
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minilp.kernels import pot_emulate, reference_pot
+from minilp.kernels import dot8, pot_emulate, reference_pot
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
@@ -20,7 +21,7 @@ C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 
 def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, accumulate: str,
-             out: str) -> tuple[Array, int]:
+             out: str, check_codes: Callable[[], None]) -> tuple[Array, int]:
     """Run the kernel in force that gives the exact sums, or the modelled INT32 ones.
 
     Parameters
@@ -32,6 +33,8 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     exponent : int
     accumulate, out : str
         As ``pot_contract``.
+    check_codes : callable
+        Raises where a code is out of range. Called before the shift/add kernels; the int8 engine looks while it packs.
 
     Returns
     -------
@@ -45,9 +48,15 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     """
     result = None
     if a.size and b.size and pot_emulate.family(bits_a, bits_b, accumulate) == "emulate":
-        result = pot_emulate.contract(a, b, g, bits_a, bits_b, exponent, out)
+        try:
+            result = pot_emulate.contract(a, b, g, bits_a, bits_b, exponent, out)
+        except dot8.BadCode:
+            check_codes()
+            raise
         if result is not None and result.dtype == np.int64 and out == "float32":
             result = _scaled(result, g, exponent, f"pot_emulate_{g.kind}")
+    if result is None:
+        check_codes()
     if result is None and accumulate != "int32" and a.size and b.size:
         if bits_a <= 5 and sum_bits(bits_a, bits_b, g.depth) <= 62:
             result = _bins(a, b, g, top_code(bits_a), top_code(bits_b), exponent, out)

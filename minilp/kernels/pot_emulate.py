@@ -12,7 +12,7 @@ import numpy as np
 
 from minilp.kernels import dot8
 from minilp.kernels.backend import active, count, kernel_family
-from minilp.kernels.pot_geometry import Array, Geometry, sum_bits
+from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
 WORDS = {"shift": "shift/add", "emulate": "int8 digits", "numpy": "NumPy"}
 """What reports call the families."""
@@ -54,14 +54,17 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     ------
     OverflowError
         If a result does not fit float32.
+    minilp.kernels.dot8.BadCode
+        If a code that the sums take in is beyond its format.
     """
     scales = None
     if out == "float32":  # beyond these exponents every result but 0 is beyond float32, or rounds to 0
         scales = np.array([math.ldexp(1.0, min(max(exponent, -1000), 900))]), np.ones(1)
-    result = dot8.contract(a, b, g, dot8.power_digits(bits_a), dot8.power_digits(bits_b), scales)
+    result = dot8.contract(a, b, g, dot8.power_digits(bits_a), dot8.power_digits(bits_b), scales,
+                           (top_code(bits_a), top_code(bits_b)))
     if result is None:
         return None
-    count(f"pot_emulate_{g.kind}[{dot8.tier(g.kind)}]")
+    count(f"pot_emulate_{g.kind}[{dot8.tier()}]")
     if result.dtype == np.float32 and exponent + sum_bits(bits_a, bits_b, g.depth) >= 127 \
             and not np.isfinite(result).all():
         raise OverflowError(f"pot_emulate_{g.kind}: a result is beyond the largest float32")

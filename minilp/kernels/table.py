@@ -138,7 +138,7 @@ def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | 
     """The int8 engine; None where it does not apply."""
     result = dot8.contract(a, b, g, None, None, scales)
     if result is not None:
-        count(f"table_{g.kind}[{dot8.tier(g.kind)}]")
+        count(f"table_{g.kind}[{dot8.tier()}]")
         if result.dtype == np.int64:
             result = twin.scaled(result, product(scales, g))
     return result
