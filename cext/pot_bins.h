@@ -5,7 +5,8 @@
  * One operand is sorted by exponent and sign; its zeros are not in the list at all. The other is expanded to integer
  * lanes once. Walking the list from the largest exponent down, a vector of lanes is added or subtracted per term, and
  * between two exponents the running sum is doubled by one add to itself (Horner). The list is cut into segments: as
- * many terms as a lane can provably hold. A segment's sum is folded into int64 with one shift.
+ * many terms as a lane can provably hold. A segment's sum is folded with one shift into int32 where every total provably
+ * fits (2^(e_a + e_b) times the number of terms is at most 2^30), else into int64.
  *
  *   pot_bins_plan.c    taps by phase, choice of lanes
  *   pot_bins_list.c    sorts and cuts
@@ -18,7 +19,8 @@
 #include <string.h>
 
 enum {
-    MLP_POT_JOBS = 9,        /* most sums that one walk over a list carries along */
+    MLP_POT_JOBS = 9,        /* most sums with a place of their own that one walk over a list carries along */
+    MLP_POT_GRID_JOBS = 16,  /* ... and those that lie in a square of 4 x 4 neighbours */
     MLP_POT_SPARE = 64,      /* elements that vector stores may touch beyond the end of a list */
     MLP_POT_SHIFTS = 31,     /* a segment is worth at most 2^30 */
     MLP_POT_L1_BYTES = 36 << 10,
@@ -38,23 +40,19 @@ typedef struct {
 
 /* Picks the codes that are not zero, `count` of them `step` bytes apart, and where each is: offset, offset + bytes, ...
  * Returns how many. Writes up to MLP_POT_SPARE elements past the last one kept. */
-typedef int64_t (*mlp_pot_keep)(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                                int8_t *restrict codes, int32_t *restrict offsets);
+int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                     int8_t *restrict codes, int32_t *restrict offsets);
+int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                            int8_t *restrict codes, int32_t *restrict offsets);
 /* Sorts n offsets by code: levels, -levels, levels-1 ... -1, and in the order given where codes are equal or in any
  * other; zeros are left out. count[code & 63] receives the number of each but 0. Both operands and the result have
  * MLP_POT_SPARE elements to spare, which may be written. */
-typedef void (*mlp_pot_sort)(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
-                             int32_t *count);
-
-int64_t mlp_pot_keep_portable(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                              int8_t *restrict codes, int32_t *restrict offsets);
-void mlp_pot_sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
-                           int32_t *count);
+void mlp_pot_sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms, int32_t *count);
 
 mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels);
 /* Sorts n terms by code (-levels .. levels) into the three arrays; a lane holds `limit` times the largest lane value.
  * Returns the number of segments. */
-int mlp_pot_list(mlp_pot_sort sort, int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
+int mlp_pot_list(int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
                  int32_t *terms, int32_t *runs, mlp_pot_segment *segments);
 
 /* Adds up one segment for `jobs` sums at once: sum j reads its vectors at base[j] + term. out: jobs vectors. */
@@ -64,16 +62,16 @@ typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, cons
 typedef struct {
     int64_t lanes, bytes;    /* lanes in a vector, bytes of a vector */
     mlp_pot_walk walk[MLP_POT_JOBS + 1];   /* by the number of jobs: 1, 2, 4, 8 and 9 exist */
+    mlp_pot_walk walk_grid;  /* sum 4 i + j reads vector j of those at base[i] + term; NULL where registers are short */
     /* Codes to lanes: `pixels` vectors from codes `step` bytes apart, of which the first `valid` lanes are filled. */
     void (*expand)(const int8_t *codes, ptrdiff_t step, int64_t pixels, int64_t valid, void *out);
-    mlp_pot_keep keep;
-    mlp_pot_sort sort;
-    void (*fold)(const void *sums, int64_t vectors, int shift, int64_t *total);    /* total += sums * 2^shift */
-    void (*narrow_to_float)(const void *sums, int64_t n, int exponent, float *out);  /* normal results only */
-    void (*wide_to_float)(const int64_t *sums, int64_t n, int exponent, float *out);
-    /* One vector to an `out` on a cache line, past the caches; NULL where a vector does not fill lines. Whoever reads
-     * them in another thread needs a fence between. */
-    void (*narrow_past_cache)(const void *sums, int exponent, float *out);
+    /* total += sums * 2^shift; the narrow one, for totals proven to fit, writes the first one. */
+    void (*fold)(const void *sums, int64_t vectors, int shift, int64_t *total);
+    void (*fold_narrow)(const void *sums, int64_t vectors, int shift, int first, int32_t *total);
+    /* sums * 2^exponent, normal results only. past_cache: a whole vector goes past the caches where that is possible, to
+     * an `out` on a cache line; whoever reads it in another thread needs a fence between. */
+    void (*narrow_to_float)(const int32_t *sums, int64_t n, int exponent, int past_cache, float *out);
+    void (*wide_to_float)(const int64_t *sums, int64_t n, int exponent, int past_cache, float *out);
 } mlp_pot_lanes;
 
 extern const mlp_pot_lanes mlp_pot_lanes_i16_portable, mlp_pot_lanes_i32_portable;
@@ -101,6 +99,13 @@ typedef struct {
 int mlp_pot_plan_axis(mlp_pot_axis *axis, int input_grad, int64_t kernel, int64_t stride, int64_t padding,
                       int64_t dilation, int64_t out_size);   /* 0: no memory. mlp_pot_free_axis in any case */
 void mlp_pot_free_axis(mlp_pot_axis *axis);
+
+/* Whether sums of `terms` products of codes up to these levels are at most 2^30. */
+MLP_INLINE int mlp_pot_fits_int32(int levels_a, int levels_b, int64_t terms)
+{
+    int spare = 30 - (levels_a - 1) - (levels_b - 1);
+    return spare >= 0 && terms <= (int64_t)1 << spare;
+}
 
 /* Largest number of jobs that exists and is at most n. */
 MLP_INLINE int mlp_pot_jobs(int64_t n) { return n >= 9 ? 9 : n == 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1; }

@@ -16,8 +16,7 @@
 #define TIER avx512
 #define VECTOR_BYTES 64
 #define TARGET MLP_TARGET_AVX512
-#define KEEP keep_avx512
-#define SORT sort_avx512
+#define GRID
 #define STREAM(to, from) _mm512_stream_ps(to, _mm512_load_ps(from))
 
 /* Bit i to bit 2 i. */
@@ -30,13 +29,11 @@ static uint32_t spread(uint32_t bits)
 }
 
 /* Sixteen codes at a time: those that are not zero move together, and so do their offsets. */
-TARGET static int64_t keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                                  int8_t *restrict codes, int32_t *restrict offsets)
+TARGET int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                                   int8_t *restrict codes, int32_t *restrict offsets)
 {
     uint32_t first[16], at = (uint32_t)offset;
     int64_t n = 0;
-    if (step > 2)
-        return mlp_pot_keep_portable(row, step, count, offset, bytes, codes, offsets);
     for (int i = 0; i < 16; i++, at += (uint32_t)bytes)
         first[i] = at;
     __m512i where = _mm512_loadu_si512(first), next = _mm512_set1_epi32(16 * bytes);
@@ -57,8 +54,8 @@ TARGET static int64_t keep_avx512(const int8_t *row, int64_t step, int64_t count
 }
 
 /* Level by level: 64 codes are compared at once, and the offsets of the equal ones move together. */
-TARGET static void sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
-                               int32_t *count)
+TARGET void mlp_pot_sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
+                                int32_t *count)
 {
     int64_t left = 0;
     int negative = 0;
@@ -87,13 +84,25 @@ TARGET static void sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n,
         }
 }
 
+/* What codes stand for, by a table whose index is the code's low five bits: 25 ... 31 are -7 ... -1. */
+static const int16_t words[32] = {0, 1, 2, 4, 8, 16, 32, 64, [25] = -64, -32, -16, -8, -4, -2, -1};
+#define WORDS_OF(to, codes)                                                                                            \
+    to = (VECTOR)_mm512_permutexvar_epi16(_mm512_cvtepi8_epi16((__m256i)codes), _mm512_loadu_si512(words))
+/* The same for up to 16 levels, by a shift of each lane; for a code of 0 its amount is too large, and nothing is left. */
+#define DOUBLEWORDS_OF(to, codes)                                                                                      \
+    {                                                                                                                  \
+        __m512i code = _mm512_cvtepi8_epi32((__m128i)codes), one = _mm512_set1_epi32(1);                               \
+        __m512i power = _mm512_sllv_epi32(one, _mm512_sub_epi32(_mm512_abs_epi32(code), one));                         \
+        to = (VECTOR)_mm512_mask_sub_epi32(power, _mm512_movepi32_mask(code), _mm512_setzero_si512(), power);          \
+    }
+
 #define LANE int16_t
 #define WIDTH i16
-#define SHIFTS_VARY 1
+#define VALUES WORDS_OF
 #include "pot_bins_lanes.h"
 
 #define LANE int32_t
 #define WIDTH i32
-#define SHIFTS_VARY 1
+#define VALUES DOUBLEWORDS_OF
 #include "pot_bins_lanes.h"
 #endif

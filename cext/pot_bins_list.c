@@ -10,11 +10,15 @@ mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels)
     return room;
 }
 
-/* Every code is written, but only a nonzero one stays. */
-int64_t mlp_pot_keep_portable(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
-                              int8_t *restrict codes, int32_t *restrict offsets)
+int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+                     int8_t *restrict codes, int32_t *restrict offsets)
 {
     int64_t n = 0;
+#ifdef MLP_HAVE_AVX512
+    if (step <= 2 && mlp_vector_tier() == MLP_AVX512)
+        return mlp_pot_keep_avx512(row, step, count, offset, bytes, codes, offsets);
+#endif
+    /* Every code is written, but only a nonzero one stays. */
     for (; count > 0; count--, row += step, offset += bytes) {
         int8_t code = *row;
         codes[n] = code;
@@ -24,8 +28,7 @@ int64_t mlp_pot_keep_portable(const int8_t *row, int64_t step, int64_t count, in
     return n;
 }
 
-void mlp_pot_sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms,
-                           int32_t *count)
+static void sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int levels, int32_t *terms, int32_t *count)
 {
     /* A counting sort by four interleaved quarters: neighbours often share a code, and a counter that was just written
      * is slow to read again. Codes are told apart by their low 6 bits. */
@@ -45,11 +48,11 @@ void mlp_pot_sort_portable(int8_t *codes, const int32_t *offsets, int64_t n, int
         terms[place[i & 3][codes[i] & 63]++] = offsets[i];
 }
 
-int mlp_pot_list(mlp_pot_sort sort, int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
-                 int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
+int mlp_pot_list(int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
+                 int32_t *runs, mlp_pot_segment *segments)
 {
     int32_t count[64];
-    sort(codes, offsets, n, levels, terms, count);
+    MLP_FOR_TIER(sort_portable, sort_portable, mlp_pot_sort_avx512)(codes, offsets, n, levels, terms, count);
     int n_segments = 0, last_level = 0;
     int64_t bound = 0;
     int32_t term = 0, run = 0;

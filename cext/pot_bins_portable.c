@@ -4,8 +4,6 @@
 
 #define TIER portable
 #define VECTOR_BYTES 16
-#define KEEP mlp_pot_keep_portable
-#define SORT mlp_pot_sort_portable
 #define TARGET MLP_NOINLINE
 
 #define LANE int16_t

@@ -11,8 +11,8 @@
  * Both are one scheme: an output at position a of a phase (see mlp_pot_axis) reads the inputs a * in_step + offset.
  *
  * A thread takes a tile of outputs for one vector of samples, expands the inputs under it to integer lanes, zeros
- * around the border, and walks each output channel's list for 8 neighbouring outputs at once. Channels are summed in
- * blocks small enough that the inputs under those 8 outputs stay in the first-level cache. */
+ * around the border, and walks each output channel's list for a patch of outputs at once: a square of 4 x 4, or 8 in a
+ * row. Channels are summed in blocks small enough that the inputs under a patch stay in the first-level cache. */
 #include "pot_bins.h"
 #include "pot_round.h"
 #include <stdlib.h>
@@ -26,10 +26,19 @@ typedef struct {
     int64_t tile_y, tile_x, rows, columns;   /* outputs of a tile (before the phase's step), inputs under it */
     int64_t pitch;                           /* input vectors of a channel, some of them to spare */
     int past_cache;                          /* results go straight to memory */
+    int grid;                                /* patches are squares, where there are enough rows */
+    int narrow;                              /* every sum fits int32, and is a normal float */
     mlp_pot_room room;                       /* of one list; list of (phase, output channel, block) in that order */
     int32_t *terms, *runs, *n_segments;
     mlp_pot_segment *segments;
 } plan;
+
+/* Outputs that one walk sums up. Of `jobs` in rows of `side`, `down` x `across` are shown. */
+typedef struct {
+    const char *corner;                      /* inputs of the first output */
+    int64_t at, down, across, valid;         /* `valid` samples from element `at` of the result's first channel on */
+    int jobs, side;
+} patch;
 
 /* Sizes of blocks and tiles. A tile is a strip, 8 outputs wide: what one walk reads lies close together. */
 static void plan_tiles(plan *p)
@@ -39,7 +48,9 @@ static void plan_tiles(plan *p)
     p->tile_y = p->y.phase[0].count;
     p->tile_x = mlp_min(8, p->x.phase[0].count);
     p->columns = p->x.in_step * (p->tile_x - 1) + span_x;
-    int64_t reach = span_y * p->columns, fit = mlp_max(1, MLP_POT_L1_BYTES / (reach * bytes));
+    p->grid = p->lanes->walk_grid && p->y.in_step == 1 && p->x.in_step == 1 && p->tile_y >= 3 && p->tile_x >= 3;
+    int64_t reach = p->grid ? (span_y + 3) * (span_x + 3) : span_y * p->columns;
+    int64_t fit = mlp_max(1, MLP_POT_L1_BYTES / (reach * bytes));
     p->blocks = mlp_ceil_div(g->in_channels, fit);
     p->block = mlp_ceil_div(g->in_channels, p->blocks);
     p->blocks = mlp_ceil_div(g->in_channels, p->block);
@@ -48,7 +59,7 @@ static void plan_tiles(plan *p)
         p->rows = p->y.in_step * (p->tile_y - 1) + span_y;
         /* Neighbouring channels' inputs fall into neighbouring sets of the cache; few are too few to collide. */
         p->pitch = p->rows * p->columns;
-        p->pitch += p->pitch > 64 ? mlp_floor_mod(reach - p->pitch, 64) : 0;
+        p->pitch += p->pitch > 64 ? mlp_floor_mod(span_y * p->columns - p->pitch, 64) : 0;
         /* the lanes of one vector of samples, and the codes of all: the next vector finds its own in the cache */
         int64_t size = g->in_channels * p->rows * p->columns * (bytes + g->batch);
         int few = strips * mlp_ceil_div(p->y.phase[0].count, p->tile_y) < 4 * mlp_threads() && p->tile_y > 4;
@@ -56,9 +67,11 @@ static void plan_tiles(plan *p)
             break;
     }
     /* A result that no cache can hold need not pass through the caches, where it would drive out the tile. */
-    p->past_cache = p->lanes->narrow_past_cache && g->out_float && (uintptr_t)g->out_float % 64 == 0
-                    && g->batch % 16 == 0
+    p->past_cache = g->out_float && (uintptr_t)g->out_float % 64 == 0 && g->batch % 16 == 0
                     && g->out_channels * g->out_size[0] * g->out_size[1] * g->batch * 4 >= MLP_POT_STREAM_BYTES;
+    p->narrow = g->out_float && g->exponent >= MLP_NORMAL_LOW && g->exponent <= MLP_NORMAL_HIGH
+                && mlp_pot_fits_int32(g->levels_input, g->levels_weight,
+                                      g->in_channels * g->kernel[0] * g->kernel[1]);
 }
 
 /* Sorts the weights of every (phase, output channel, block of input channels). */
@@ -92,7 +105,7 @@ static int plan_lists(plan *p)
                         offsets[n++] = (int32_t)((c * p->pitch + (fy->offset[i] - p->y.low) * p->columns + fx->offset[j]
                                                   - p->x.low) * bytes);
                     }
-            p->n_segments[list] = mlp_pot_list(p->lanes->sort, codes, offsets, n, p->limit, g->levels_weight,
+            p->n_segments[list] = mlp_pot_list(codes, offsets, n, p->limit, g->levels_weight,
                                                p->terms + list * p->room.terms, p->runs + list * p->room.runs,
                                                p->segments + list * p->room.segments);
         } else {
@@ -135,7 +148,7 @@ static int64_t store(const plan *p, const int64_t *total, int64_t valid, int64_t
     if (g->out_int) {
         memcpy(g->out_int + at, total, (size_t)valid * sizeof *total);
     } else if (g->exponent >= MLP_NORMAL_LOW && g->exponent <= MLP_NORMAL_HIGH) {
-        p->lanes->wide_to_float(total, valid, (int)g->exponent, g->out_float + at);
+        p->lanes->wide_to_float(total, valid, (int)g->exponent, p->past_cache, g->out_float + at);
     } else {
         for (int64_t i = 0; i < valid; i++)
             failed += mlp_round_to_float(total[i], g->exponent, g->out_float + at + i);
@@ -143,49 +156,59 @@ static int64_t store(const plan *p, const int64_t *total, int64_t valid, int64_t
     return failed;
 }
 
-/* `jobs` outputs side by side, of every output channel; the first reads its inputs at `corner`, the first sample of the
- * first output is element `at` of the result's first channel. */
-static int64_t run_outputs(const plan *p, int64_t phase, int jobs, const char *corner, int64_t at, int64_t shown,
-                           int64_t valid, int64_t *totals, char *sums)
+/* A patch of output channel o, from its sums: int32 times 2^exponent, or int64. */
+static int64_t show(const plan *p, const patch *h, int64_t o, const int32_t *narrow, int64_t exponent,
+                    const int64_t *wide)
+{
+    const mlp_pot_rows *g = p->g;
+    int64_t failed = 0, pixel = p->x.out_step * g->batch, row = p->y.out_step * g->out_size[1] * g->batch;
+    for (int64_t i = 0; i < h->down; i++)
+        for (int64_t j = 0; j < h->across; j++) {
+            int64_t from = (i * h->side + j) * p->lanes->lanes;
+            int64_t to = h->at + o * g->out_size[0] * g->out_size[1] * g->batch + i * row + j * pixel;
+            if (narrow)
+                p->lanes->narrow_to_float(narrow + from, h->valid, (int)exponent, p->past_cache, g->out_float + to);
+            else
+                failed += store(p, wide + from, h->valid, to);
+        }
+    return failed;
+}
+
+/* A patch of outputs, of every output channel. */
+static int64_t run_patch(const plan *p, int64_t phase, const patch *h, char *totals, char *sums)
 {
     const mlp_pot_rows *g = p->g;
     const char *base[MLP_POT_JOBS];
     int64_t lanes = p->lanes->lanes, bytes = p->lanes->bytes, failed = 0;
-    int64_t next = p->x.out_step * g->batch, channel = g->out_size[0] * g->out_size[1] * g->batch;
-    for (int j = 0; j < jobs; j++)
-        base[j] = corner + j * p->x.in_step * bytes;
+    int square = h->side < h->jobs;
+    const mlp_pot_walk walk = square ? p->lanes->walk_grid : p->lanes->walk[h->jobs];
+    for (int j = 0; j < (square ? h->jobs / h->side : h->jobs); j++)
+        base[j] = h->corner + j * (square ? p->columns : p->x.in_step) * bytes;
     for (int64_t block = 0; block < p->blocks; block++)
         for (int64_t o = 0; o < g->out_channels; o++) {
             int64_t list = (phase * g->out_channels + o) * p->blocks + block;
-            int64_t *total = totals + (p->blocks > 1 ? o * 8 * lanes : 0);
+            int64_t *wide = (int64_t *)totals + (p->blocks > 1 ? o * MLP_POT_GRID_JOBS * lanes : 0);
+            int32_t *narrow = (int32_t *)totals + (p->blocks > 1 ? o * MLP_POT_GRID_JOBS * lanes : 0);
             const int32_t *terms = p->terms + list * p->room.terms, *runs = p->runs + list * p->room.runs;
             const mlp_pot_segment *segment = p->segments + list * p->room.segments;
-            /* Most lists are one segment: its sum is one float conversion away from the result. */
-            if (p->blocks == 1 && p->n_segments[list] <= 1 && g->out_float && g->exponent >= MLP_NORMAL_LOW
-                && g->exponent + MLP_POT_SHIFTS <= MLP_NORMAL_HIGH) {
-                int some = p->n_segments[list], exponent = some ? (int)g->exponent + segment->shift : 0;
-                if (some)
-                    p->lanes->walk[jobs](base, terms, runs, segment->runs, sums);
-                else
-                    memset(sums, 0, (size_t)(jobs * bytes));
-                for (int64_t j = 0; j < shown; j++) {
-                    float *out = g->out_float + at + o * channel + j * next;
-                    if (p->past_cache && valid == lanes)
-                        p->lanes->narrow_past_cache(sums + j * bytes, exponent, out);
-                    else
-                        p->lanes->narrow_to_float(sums + j * bytes, valid, exponent, out);
-                }
+            /* A single segment in lanes of 32 bits is one float conversion away from the result. */
+            if (p->blocks == 1 && p->n_segments[list] == 1 && bytes == 4 * lanes && g->out_float
+                && g->exponent >= MLP_NORMAL_LOW && g->exponent + MLP_POT_SHIFTS <= MLP_NORMAL_HIGH) {
+                walk(base, terms, runs, segment->runs, sums);
+                failed += show(p, h, o, (const int32_t *)sums, g->exponent + segment->shift, NULL);
                 continue;
             }
-            if (block == 0)
-                memset(total, 0, (size_t)(jobs * lanes) * sizeof *total);
+            if (block == 0 && (!p->narrow || p->n_segments[list] == 0))
+                memset(p->narrow ? (void *)narrow : wide, 0, (size_t)(h->jobs * lanes) * (p->narrow ? 4 : 8));
             for (int32_t s = 0; s < p->n_segments[list]; s++, segment++) {
-                p->lanes->walk[jobs](base, terms + segment->first_term, runs + segment->first_run, segment->runs, sums);
-                p->lanes->fold(sums, jobs, segment->shift, total);
+                walk(base, terms + segment->first_term, runs + segment->first_run, segment->runs, sums);
+                if (p->narrow)
+                    p->lanes->fold_narrow(sums, h->jobs, segment->shift, block + s == 0, narrow);
+                else
+                    p->lanes->fold(sums, h->jobs, segment->shift, wide);
             }
             if (block == p->blocks - 1)
-                for (int64_t j = 0; j < shown; j++)
-                    failed += store(p, total + j * lanes, valid, at + o * channel + j * next);
+                failed += show(p, h, o, p->narrow ? narrow : NULL, g->exponent, wide);
         }
     return failed;
 }
@@ -207,7 +230,7 @@ static void clear_outputs(const plan *p, const mlp_pot_phase *fy, const mlp_pot_
 }
 
 /* All outputs of one tile for the samples from n on. */
-static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *tile, int64_t *totals, char *sums)
+static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *tile, char *totals, char *sums)
 {
     const mlp_pot_rows *g = p->g;
     int64_t bytes = p->lanes->bytes, valid = mlp_min(p->lanes->lanes, g->batch - n), failed = 0;
@@ -220,15 +243,18 @@ static int64_t run_tile(const plan *p, int64_t a0, int64_t b0, int64_t n, char *
                 clear_outputs(p, fy, fx, a0, a1, b0, b1);
             continue;
         }
-        for (int64_t a = a0; a < a1; a++)
-            for (int64_t b = b0; b < b1; b += 8) {
-                int64_t shown = mlp_min(b1 - b, 8);
-                int jobs = shown > 4 ? 8 : shown > 2 ? 4 : (int)shown;
+        for (int64_t a = a0, down; a < a1; a += down) {
+            down = p->grid && a1 - a >= 3 ? mlp_min(a1 - a, 4) : 1;  /* two rows alone are done faster one by one */
+            for (int64_t b = b0, across; b < b1; b += across) {
+                across = mlp_min(b1 - b, down > 1 ? 4 : 8);
+                int jobs = down > 1 ? MLP_POT_GRID_JOBS : across > 4 ? 8 : across > 2 ? 4 : (int)across;
                 const char *corner = tile + ((a - a0) * p->y.in_step * p->columns + (b - b0) * p->x.in_step) * bytes;
                 int64_t y = fy->origin + a * p->y.out_step, x = fx->origin + b * p->x.out_step;
-                failed += run_outputs(p, phase, jobs, corner, (y * g->out_size[1] + x) * g->batch + n, shown, valid,
-                                      totals, sums);
+                patch h = {corner, (y * g->out_size[1] + x) * g->batch + n, down, across, valid, jobs,
+                           down > 1 ? 4 : jobs};
+                failed += run_patch(p, phase, &h, totals, sums);
             }
+        }
     }
     return failed;
 }
@@ -239,10 +265,10 @@ static int run(const plan *p)
     const mlp_pot_rows *g = p->g;
     int64_t down = mlp_ceil_div(p->y.phase[0].count, p->tile_y), across = mlp_ceil_div(p->x.phase[0].count, p->tile_x);
     int64_t lanes = p->lanes->lanes, vectors = mlp_ceil_div(g->batch, lanes), tasks = down * across * vectors;
-    /* Outputs computed beside the last one shown read up to 8 steps past the tile. */
-    size_t size = (size_t)(g->in_channels * p->pitch + 8 * p->x.in_step) * (size_t)p->lanes->bytes;
-    size_t totals = (size_t)(g->out_channels * 8 * lanes) * sizeof(int64_t);
-    size_t sums = (size_t)(MLP_POT_JOBS * p->lanes->bytes);
+    /* Outputs computed beside the last one shown read up to 8 steps, below it up to a row and 4 steps past the tile. */
+    size_t size = (size_t)(g->in_channels * p->pitch + 8 * p->x.in_step + p->columns) * (size_t)p->lanes->bytes;
+    size_t totals = (size_t)(g->out_channels * MLP_POT_GRID_JOBS * lanes) * sizeof(int64_t);
+    size_t sums = (size_t)(MLP_POT_GRID_JOBS * p->lanes->bytes);
     int64_t failed = 0;
     int no_memory = 0;
     MLP_PRAGMA(omp parallel reduction(+ : failed) reduction(| : no_memory) num_threads(mlp_threads()))
@@ -255,7 +281,7 @@ static int run(const plan *p)
         for (int64_t t = 0; t < tasks; t++)
             if (memory)
                 failed += run_tile(p, t / vectors / across * p->tile_y, t / vectors % across * p->tile_x,
-                                   t % vectors * lanes, memory, (int64_t *)(memory + size), memory + size + totals);
+                                   t % vectors * lanes, memory, memory + size, memory + size + totals);
         if (p->past_cache)
             __sync_synchronize();  /* the other threads may read what went past the caches */
         free(memory);

@@ -134,12 +134,12 @@ static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, i
             if (y < 0 || y >= g->size[0])
                 continue;
             if (x < g->size[1])
-                n += p->lanes->keep(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x,
+                n += mlp_pot_keep(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x,
                                     g->stride[1], (g->size[1] - x - 1) / g->stride[1] + 1,
                                     (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes),
                                     (int32_t)bytes, s->codes + n, s->offsets + n);
         }
-    return mlp_pot_list(p->lanes->sort, s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
+    return mlp_pot_list(s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
 }
 
 /* Adds one chunk of one phase to the thread's totals. */

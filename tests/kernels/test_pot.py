@@ -49,6 +49,12 @@ def twin(kind, a, b, kw, **more):
         return integers(kind, a, b, kw, **more)
 
 
+def same_in_float32(kind, a, b, kw, want):
+    """Whether the float32 results are those integers times a power of two, rounded once."""
+    got = pot_contract(kind, a, b, exponent=-17, **kw)
+    return got.dtype == np.float32 and (got == np.ldexp(want.astype(np.float32), -17)).all()
+
+
 GEOMETRIES = [
     {"n": 2, "c": 3, "o": 4, "hw": (5, 6)},
     {"n": 3, "c": 2, "o": 3, "hw": (6, 5), "stride": (2, 2)},
@@ -75,6 +81,7 @@ def test_every_geometry_equals_the_index_loop(isa, case, bits):
         for accumulate in ("int64", "counts"):
             assert (integers(kind, a, b, kw, accumulate=accumulate) == want).all(), (kind, accumulate)
             assert (twin(kind, a, b, kw, accumulate=accumulate) == want).all(), (kind, accumulate)
+        assert same_in_float32(kind, a, b, kw, want), kind
 
 
 @pytest.fixture(scope="module", params=[4, 5])
@@ -85,6 +92,7 @@ def awkward(request):
     cases += [dict(n=3, c=c, o=2, hw=(3, 4)) for c in LENGTHS]
     cases += [dict(n=3, c=2, o=o, hw=(3, 4)) for o in LENGTHS]
     cases += [dict(n=2, c=1, o=2, hw=(3, w)) for w in LENGTHS[1:]]
+    cases += [dict(n=33, c=2, o=2, hw=(h, w)) for h in range(1, 10) for w in (1, 2, 3, 4, 5, 9)]
     return [(kind, a, b, kw, twin(kind, a, b, kw)) for case in cases
             for kind, (a, b, kw) in problem(rng, **case, bits=(request.param,) * 3).items()]
 
@@ -94,6 +102,7 @@ def test_c_equals_numpy_at_awkward_lengths(isa, awkward):
         got = integers(kind, a, b, kw)
         assert got.shape == want.shape, (kind, a.shape, b.shape)
         assert (got == want).all(), (kind, a.shape, b.shape)
+        assert same_in_float32(kind, a, b, kw, want), (kind, a.shape, b.shape)
 
 
 @pytest.mark.parametrize("bits", [(4, 4, 4), (5, 5, 5), (5, 4, 3)])
@@ -141,7 +150,9 @@ def test_images_larger_than_the_caches(isa, case):
     """Several tiles down and across, several blocks of channels, several chunks of rows."""
     for bits in (4, 5):
         for kind, (a, b, kw) in problem(np.random.default_rng(31), **case, bits=(bits,) * 3, zeros=0.1).items():
-            assert (integers(kind, a, b, kw) == twin(kind, a, b, kw)).all(), (kind, bits)
+            want = twin(kind, a, b, kw)
+            assert (integers(kind, a, b, kw) == want).all(), (kind, bits)
+            assert same_in_float32(kind, a, b, kw, want), (kind, bits)
 
 
 @pytest.mark.parametrize("n", [128, 130])
@@ -192,6 +203,20 @@ def test_worst_case_sums_of_the_top_code(isa, bits):
         assert (got == twin(kind, a, b, kw)).all()
         depth = {"conv2d": 70 * 9, "conv2d_input_grad": 33 * 9, "conv2d_weight_grad": 130 * 16}[kind]
         assert got.min() == -depth * 4 ** (top - 1)
+        assert same_in_float32(kind, a, b, kw, got), kind
+
+
+@pytest.mark.parametrize("terms", [2**18, 2**18 + 1, 2**19 + 3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_narrow_totals(isa, terms, sign):
+    """4-bit sums of up to 2**18 terms are totalled in int32, longer ones in int64; none wraps on either side."""
+    a, b = np.full((terms, 2), 7, np.int8), np.full((terms, 3), 7 * sign, np.int8)
+    a[-3:, 0], b[-2:, 1] = 1, -3
+    want = oracles.decode_float64(a).T @ oracles.decode_float64(b)
+    for kind, x, y in (("linear", a.T, b.T), ("linear_weight_grad", a, b)):
+        got = pot_contract(kind, x, y, bits_a=4, bits_b=4, exponent=-17)
+        assert (got == np.ldexp(want, -17).astype(np.float32)).all(), kind
+        assert (pot_contract(kind, x, y, bits_a=4, bits_b=4, exponent=0, out="int64") == want).all(), kind
 
 
 def test_pot_zero_weight_contributes_zero(isa):

@@ -52,7 +52,7 @@ def multiplies(functions, name):
 def test_every_tier_has_its_loops(functions):
     """The vector loops exist per tier, and use that tier's registers; the scalar MAC exists for each accumulator."""
     for tier in available_tiers()[:3]:  # the vector tiers
-        loops = [n for n in functions if re.match(rf"mlp_pot_shift_walk\d_i(16|32)_{tier}{CLONE}", n)]
+        loops = [n for n in functions if re.match(rf"mlp_pot_shift_walk\d+_i(16|32)_{tier}{CLONE}", n)]
         assert len(loops) >= 10, (tier, loops)
     for mode in ("int64", "int32", "counts"):
         assert any(re.match(rf"mlp_pot_shift_row_{mode}{CLONE}", n) for n in functions), mode
