@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include "f32_common.h"
 
-/* Images in one tile, at least: two AVX-512 vectors. */
-enum { MLP_F32_LANES = 32 };
-
 /* Weight gradient. For the tier's `dot_outputs` channels m and `dot_taps` taps k:
  *     sum[k][m] += sum over rows, columns and lanes of dy[m * dy_plane + ...] * x[offset[k] + ...]. */
 typedef void mlp_f32_dot_fn(const float *dy, ptrdiff_t dy_plane, ptrdiff_t dy_row, const float *x,

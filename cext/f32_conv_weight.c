@@ -9,7 +9,8 @@
 
 enum { CHANNELS = 64 };               /* of x and of dy in one part of the output */
 enum { CHUNKS = 8 };                  /* of one part, if there is only one: enough for every thread */
-enum { TILE_BYTES = 1100 << 10 };     /* both tiles of a band: within a core's second-level cache */
+enum { IMAGES = 64 };                 /* of a tile */
+enum { TILE_BYTES = 1400 << 10 };     /* both tiles of a band: within a core's second-level cache */
 enum { VISIT_BYTES = 8 << 10 };       /* one channel's gradient in one visit of the inner loop: first-level cache */
 
 /* An operand: elements of any kind, and what makes them float32. */
@@ -77,19 +78,43 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, float *x_tile
     const int dm = s->tier->dot_outputs, dk = s->tier->dot_taps;
     const picture x = {&s->x, t->group * s->cg + t->c0, t->channels, q->height, q->width};
     const picture dy = {&s->dy, t->group * s->og + t->o0, t->outputs, s->oh, s->ow};
-    const cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x,
-                               (rows - 1) * s->step_y + (q->kernel_h - 1) * q->dilation_h + 1, s->tile_columns};
     const cut dy_cut = {y0, 0, 1, 1, rows, s->ow};
-    fill(s, &x, &x_cut, n0, lanes, s->x_plane, x_tile);
+    const ptrdiff_t span = (q->kernel_h - 1) * q->dilation_h + 1, row = s->tile_columns * s->pitch;
+    cut x_cut = {y0 * q->stride_h - q->padding_h, -q->padding_w, s->skip_y, s->skip_x, (rows - 1) * s->step_y + span,
+                 s->tile_columns};
+    float *x_new = x_tile;
+    if (item > t->first && y0 && span > s->step_y) { /* rows that the band before has read too */
+        const ptrdiff_t kept = span - s->step_y;
+        for (ptrdiff_t c = 0; c < t->channels; c++)
+            memmove(x_tile + c * s->x_plane, x_tile + c * s->x_plane + s->band * s->step_y * row,
+                    (size_t)(kept * row) * sizeof *x_tile);
+        x_cut.y0 += kept, x_cut.rows -= kept, x_new += kept * row; /* span > 1: no row of x is skipped */
+    }
+    fill(s, &x, &x_cut, n0, lanes, s->x_plane, x_new);
     fill(s, &dy, &dy_cut, n0, lanes, s->dy_plane, dy_tile);
+    /* Full tiles without a stride: the images of a row's pixels are one run. */
+    const ptrdiff_t whole = lanes == s->pitch && s->step_x == 1;
+    const ptrdiff_t runs = whole ? 1 : s->ow, length = whole ? s->ow * lanes : lanes;
     for (ptrdiff_t r = 0; r < rows; r += s->visit)
         for (ptrdiff_t o = 0; o < t->outputs; o += dm)
             for (ptrdiff_t k = 0; k < t->channels * s->taps; k += dk)
                 s->tier->dot(dy_tile + o * s->dy_plane + r * s->ow * s->pitch, s->dy_plane, s->ow * s->pitch,
-                             x_tile + r * s->step_y * s->tile_columns * s->pitch, s->offset + k,
-                             s->step_y * s->tile_columns * s->pitch, s->step_x * s->pitch,
-                             MLP_MIN(s->visit, rows - r), s->ow, s->pitch, lanes,
+                             x_tile + r * s->step_y * row, s->offset + k, s->step_y * row, s->step_x * s->pitch,
+                             MLP_MIN(s->visit, rows - r), runs, s->pitch, length,
                              sums + (o / dm * s->tap_blocks + k / dk) * dm * dk);
+}
+
+/* Add the sums of one task to their places in dw. */
+static void add_sums(const plan *s, task t, const float *sums, float *dw)
+{
+    const int dm = s->tier->dot_outputs, dk = s->tier->dot_taps;
+    const ptrdiff_t count = t.channels * s->taps, row = s->cg * s->taps;
+    dw += (t.group * s->og + t.o0) * row + t.c0 * s->taps;
+    for (ptrdiff_t o = 0; o < t.outputs; o += dm)
+        for (ptrdiff_t block = 0; block < s->tap_blocks; block++, sums += dm * dk)
+            for (ptrdiff_t k = block * dk; k < MLP_MIN(count, (block + 1) * dk); k++)
+                for (ptrdiff_t m = o; m < MLP_MIN(t.outputs, o + dm); m++)
+                    dw[m * row + k] += sums[(k - block * dk) * dm + m - o];
 }
 
 static int contract(const mlp_f32_geometry *q, operand dy, operand x, float *dw)
@@ -106,8 +131,9 @@ static int contract(const mlp_f32_geometry *q, operand dy, operand x, float *dw)
     s.c_parts = mlp_f32_ceil(s.cg, CHANNELS), s.o_parts = mlp_f32_ceil(s.og, CHANNELS);
     s.tap_blocks = mlp_f32_ceil(channels * s.taps, dk);
     /* Small planes: more images a tile, so that a visit of the inner loop is long enough to pay for its end. */
-    s.pitch = MLP_F32_LANES;
-    while (s.pitch < 128 && s.pitch < q->batch && s.oh * s.ow * s.pitch * 4 < VISIT_BYTES)
+    s.pitch = 16;
+    while (s.pitch < MLP_MIN(q->batch, IMAGES) || (s.pitch < MLP_MIN(q->batch, 2 * IMAGES)
+                                                   && s.oh * s.ow * s.pitch * 4 < VISIT_BYTES))
         s.pitch *= 2;
     /* A kernel one tap high (wide) needs only every stride-th row (column) of x: the tile skips the others. */
     s.skip_y = q->kernel_h == 1 ? q->stride_h : 1, s.skip_x = q->kernel_w == 1 ? q->stride_w : 1;
@@ -145,23 +171,17 @@ static int contract(const mlp_f32_geometry *q, operand dy, operand x, float *dw)
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
             float *x_tile = tiles + thread * (x_floats + dy_floats), *dy_tile = x_tile + x_floats;
-            memset(x_tile, 0, (size_t)(x_floats + dy_floats) * sizeof *x_tile); /* what fills up blocks is defined */
             for (ptrdiff_t i; (i = atomic_fetch_add(&next, 1)) < tasks;) {
                 const task t = find_task(&s, i);
                 memset(sums + i * sums_of_one, 0, (size_t)sums_of_one * sizeof *sums);
+                memset(dy_tile + t.outputs * s.dy_plane, 0, /* what fills up the last block */
+                       (size_t)(dy_floats - t.outputs * s.dy_plane) * sizeof *dy_tile);
                 for (ptrdiff_t item = t.first; item < t.last; item++)
                     add_band(&s, &t, item, x_tile, dy_tile, sums + i * sums_of_one);
             }
         }
-        for (ptrdiff_t i = 0; i < tasks; i++) {
-            const task t = find_task(&s, i);
-            const float *from = sums + i * sums_of_one;
-            for (ptrdiff_t o = 0; o < t.outputs; o++) {
-                float *to = dw + ((t.group * s.og + t.o0 + o) * s.cg + t.c0) * s.taps;
-                for (ptrdiff_t k = 0; k < t.channels * s.taps; k++)
-                    to[k] += from[((o / dm * s.tap_blocks + k / dk) * dk + k % dk) * dm + o % dm];
-            }
-        }
+        for (ptrdiff_t i = 0; i < tasks; i++)
+            add_sums(&s, find_task(&s, i), sums + i * sums_of_one, dw);
     }
     free(offset);
     free(tiles);
