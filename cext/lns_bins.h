@@ -19,7 +19,7 @@
 
 enum {
     MLP_LNS_SPAN = 22,             /* most octaves of the operand in the lanes: leaves 2^7 terms a segment */
-    MLP_LNS_TILE_BYTES = 40 << 10  /* planes of one block: about a first-level cache */
+    MLP_LNS_TILE_BYTES = 640 << 10 /* planes of one block: long lists pay, so within a second-level cache */
 };
 
 /* Terms terms[first_term ..], `octaves` times gamma pairs of counts runs[first_run ..]; worth 2^shift. */
