@@ -1,6 +1,7 @@
 """What LNS does with coded tensors: contractions on the decoded values or in bins, and coarser lattices by a shift."""
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,19 +96,31 @@ def narrow(q: QTensor, target: LNS, keep: tuple[int, ...]) -> QTensor:
     if target.gamma > fine.gamma:
         raise ValueError(f"narrow: target must have at most {fine.gamma} levels an octave, as {fine} has; got {target}")
     shift = (fine.gamma // target.gamma).bit_length() - 1
-    wide = q.codes.astype(np.int32)
-    level = np.abs(wide)
-    scales, kept, highest = q.scales, q.keep, np.int32(fine.top)
-    if keep:
-        kept = tuple(sorted({*q.keep, *keep}))
-        highest = level.max(axis=tuple(axis for axis in range(q.ndim) if axis not in kept), keepdims=True, initial=0)
-        highest[highest == 0] = fine.top
-        scales = (fine.decode(QTensor(fine, highest.astype(q.codes.dtype),
-                                      (np.broadcast_to(q.scales[0], highest.shape),))),)
-    distance = highest - level
-    distance += (1 << shift) >> 1
-    distance >>= shift
-    np.subtract(target.top, distance, out=level, where=level != 0)
-    np.maximum(level, 1, out=level, where=wide != 0)
-    np.negative(level, out=level, where=wide < 0)
-    return QTensor(target, level.astype(code_dtype(target.top)), scales, keep=kept)
+    found = np.empty_like(q.codes, dtype=code_dtype(target.top))
+    if not keep:
+        np.take(_coarse_codes(fine.top, target.top, shift), q.codes, out=found, mode="wrap")
+        return QTensor(target, found, q.scales, keep=q.keep)
+    kept = tuple(sorted({*q.keep, *keep}))
+    level = np.abs(q.codes.astype(np.int32))
+    highest = level.max(axis=tuple(axis for axis in range(q.ndim) if axis not in kept), keepdims=True, initial=0)
+    highest[highest == 0] = fine.top
+    maximum = fine.decode(QTensor(fine, highest.astype(q.codes.dtype),
+                                  (np.broadcast_to(q.scales[0], highest.shape),)))
+    found[...] = _coarse(q.codes.astype(np.int32), highest, target.top, shift)
+    return QTensor(target, found, (maximum,), keep=kept)
+
+
+def _coarse(codes: np.ndarray, highest: int | np.ndarray, top: int, shift: int) -> np.ndarray:
+    """int32 codes of levels up to ``highest`` on a lattice with 2^shift times fewer levels an octave, up to ``top``."""
+    level = np.abs(codes)
+    distance = (highest - level + ((1 << shift) >> 1)) >> shift
+    return np.sign(codes) * np.maximum(top - distance, 1)
+
+
+@lru_cache(maxsize=16)
+def _coarse_codes(highest: int, top: int, shift: int) -> np.ndarray:
+    """What each code becomes: those of 0 .. highest, then of -highest .. -1, as indices below zero count."""
+    codes = np.concatenate([np.arange(highest + 1), np.arange(-highest, 0)]).astype(np.int32)
+    table = _coarse(codes, highest, top, shift).astype(code_dtype(top))
+    table.flags.writeable = False
+    return table
