@@ -5,8 +5,8 @@
  * One operand is sorted by exponent and sign; its zeros are not in the list at all. The other is expanded to integer
  * lanes once. Walking the list from the largest exponent down, a vector of lanes is added or subtracted per term, and
  * between two exponents the running sum is doubled by one add to itself (Horner). The list is cut into segments: as
- * many terms as a lane can provably hold. A segment's sum is folded with one shift into int32 where every total provably
- * fits (2^(e_a + e_b) times the number of terms is at most 2^30), else into int64.
+ * many terms as a lane can provably hold. A segment's sum is folded with one shift into int32 where every total fits
+ * for certain (2^(e_a + e_b) times the number of terms is at most 2^30), else into int64.
  *
  *   pot_bins_plan.c    taps by phase, choice of lanes
  *   pot_bins_list.c    sorts and cuts
@@ -38,11 +38,11 @@ typedef struct {
     int64_t terms, runs, segments;  /* room that n terms can need, in elements */
 } mlp_pot_room;
 
-/* Picks the codes that are not zero, `count` of them `step` bytes apart, and where each is: offset, offset + bytes, ...
- * Returns how many. Writes up to MLP_POT_SPARE elements past the last one kept. */
-int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+/* Of `count` codes `step` bytes apart, picks those that are not zero, and where each is: where[i] + base. Returns how
+ * many. Reads up to MLP_POT_SPARE elements past the end of `where`, and writes so many past the last one kept. */
+int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, const int32_t *where, int32_t base,
                      int8_t *restrict codes, int32_t *restrict offsets);
-int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, const int32_t *where, int32_t base,
                             int8_t *restrict codes, int32_t *restrict offsets);
 /* Sorts n offsets by code: levels, -levels, levels-1 ... -1, and in the order given where codes are equal or in any
  * other; zeros are left out. count[code & 63] receives the number of each but 0. Both operands and the result have
@@ -52,8 +52,8 @@ void mlp_pot_sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n, int l
 mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels);
 /* Sorts n terms by code (-levels .. levels) into the three arrays; a lane holds `limit` times the largest lane value.
  * Returns the number of segments. */
-int mlp_pot_list(int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels,
-                 int32_t *terms, int32_t *runs, mlp_pot_segment *segments);
+int mlp_pot_list(int8_t *codes, const int32_t *offsets, int64_t n, int64_t limit, int levels, int32_t *terms,
+                 int32_t *runs, mlp_pot_segment *segments);
 
 /* Adds up one segment for `jobs` sums at once: sum j reads its vectors at base[j] + term. out: jobs vectors. */
 typedef void (*mlp_pot_walk)(const char *const *base, const int32_t *terms, const int32_t *runs, int64_t n_runs,
@@ -68,8 +68,8 @@ typedef struct {
     /* total += sums * 2^shift; the narrow one, for totals proven to fit, writes the first one. */
     void (*fold)(const void *sums, int64_t vectors, int shift, int64_t *total);
     void (*fold_narrow)(const void *sums, int64_t vectors, int shift, int first, int32_t *total);
-    /* sums * 2^exponent, normal results only. past_cache: a whole vector goes past the caches where that is possible, to
-     * an `out` on a cache line; whoever reads it in another thread needs a fence between. */
+    /* sums * 2^exponent, normal results only. past_cache: a whole vector goes past the caches where the tier can, to an
+     * `out` on a cache line; whoever reads it in another thread needs a fence between. */
     void (*narrow_to_float)(const int32_t *sums, int64_t n, int exponent, int past_cache, float *out);
     void (*wide_to_float)(const int64_t *sums, int64_t n, int exponent, int past_cache, float *out);
 } mlp_pot_lanes;

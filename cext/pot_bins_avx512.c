@@ -29,15 +29,11 @@ static uint32_t spread(uint32_t bits)
 }
 
 /* Sixteen codes at a time: those that are not zero move together, and so do their offsets. */
-TARGET int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+TARGET int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t count, const int32_t *where, int32_t base,
                                    int8_t *restrict codes, int32_t *restrict offsets)
 {
-    uint32_t first[16], at = (uint32_t)offset;
     int64_t n = 0;
-    for (int i = 0; i < 16; i++, at += (uint32_t)bytes)
-        first[i] = at;
-    __m512i where = _mm512_loadu_si512(first), next = _mm512_set1_epi32(16 * bytes);
-    for (; count > 0; count -= 16, row += 16 * step, where = _mm512_add_epi32(where, next)) {
+    for (; count > 0; count -= 16, row += 16 * step, where += 16) {
         uint32_t valid = count < 16 ? (1u << count) - 1 : 0xffff;
         __m128i code;
         if (step == 1)
@@ -45,7 +41,8 @@ TARGET int64_t mlp_pot_keep_avx512(const int8_t *row, int64_t step, int64_t coun
         else  /* every second byte; the last one of the row has no neighbour */
             code = _mm256_cvtepi16_epi8(_mm256_maskz_loadu_epi8(spread(valid), row));
         __mmask16 keep = _mm_test_epi8_mask(code, code);
-        _mm512_storeu_si512(offsets + n, _mm512_maskz_compress_epi32(keep, where));
+        __m512i offset = _mm512_add_epi32(_mm512_loadu_si512(where), _mm512_set1_epi32(base));
+        _mm512_storeu_si512(offsets + n, _mm512_maskz_compress_epi32(keep, offset));
         __m512i kept = _mm512_maskz_compress_epi32(keep, _mm512_cvtepi8_epi32(code));
         _mm_storeu_si128((__m128i *)(codes + n), _mm512_cvtepi32_epi8(kept));
         n += __builtin_popcount(keep);
@@ -88,7 +85,7 @@ TARGET void mlp_pot_sort_avx512(int8_t *codes, const int32_t *offsets, int64_t n
 static const int16_t words[32] = {0, 1, 2, 4, 8, 16, 32, 64, [25] = -64, -32, -16, -8, -4, -2, -1};
 #define WORDS_OF(to, codes)                                                                                            \
     to = (VECTOR)_mm512_permutexvar_epi16(_mm512_cvtepi8_epi16((__m256i)codes), _mm512_loadu_si512(words))
-/* The same for up to 16 levels, by a shift of each lane; for a code of 0 its amount is too large, and nothing is left. */
+/* The same for up to 16 levels, by a shift of each lane; the amount for a code of 0 leaves nothing. */
 #define DOUBLEWORDS_OF(to, codes)                                                                                      \
     {                                                                                                                  \
         __m512i code = _mm512_cvtepi8_epi32((__m128i)codes), one = _mm512_set1_epi32(1);                               \

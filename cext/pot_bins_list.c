@@ -10,19 +10,19 @@ mlp_pot_room mlp_pot_list_room(int64_t n, int64_t limit, int levels)
     return room;
 }
 
-int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, int32_t offset, int32_t bytes,
+int64_t mlp_pot_keep(const int8_t *row, int64_t step, int64_t count, const int32_t *where, int32_t base,
                      int8_t *restrict codes, int32_t *restrict offsets)
 {
     int64_t n = 0;
 #ifdef MLP_HAVE_AVX512
     if (step <= 2 && mlp_vector_tier() == MLP_AVX512)
-        return mlp_pot_keep_avx512(row, step, count, offset, bytes, codes, offsets);
+        return mlp_pot_keep_avx512(row, step, count, where, base, codes, offsets);
 #endif
     /* Every code is written, but only a nonzero one stays. */
-    for (; count > 0; count--, row += step, offset += bytes) {
+    for (; count > 0; count--, row += step) {
         int8_t code = *row;
         codes[n] = code;
-        offsets[n] = offset;
+        offsets[n] = *where++ + base;
         n += code != 0;
     }
     return n;

@@ -7,7 +7,9 @@
  * taps of the phase, and the error's zero border makes every position legal.
  *
  * Codes are first turned to sample-major order. The work is cut into chunks of images and rows whose error vectors fit
- * the first-level cache; each thread sums its chunks into int64 of its own, and integer sums do not mind the order. */
+ * the first-level cache; each thread sums its chunks into totals of its own. A sum of integers that never wraps (lanes
+ * by the segments of pot_bins.h, int32 totals by the number of terms) does not mind the order: these are the same
+ * integers as the loop's. */
 #include "pot_bins.h"
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@ typedef struct {
     mlp_pot_axis y, x;
     int64_t limit, positions[2];                        /* a = 0 .. positions-1 */
     int64_t padded, vectors;                            /* output channels rounded up, vectors of them */
+    int narrow;                                         /* every total fits int32 */
     int64_t images, rows, tile_rows, tile_columns;      /* of a chunk; rows counts a, the tile adds the offsets */
     int64_t chunks_down, chunks;
     int8_t *error, *act;                                /* (N, OH, OW, padded) and (N, C, H, W), an image every */
@@ -27,10 +30,11 @@ typedef struct {
 typedef struct {
     char *tile;              /* (vectors, images, tile_rows, tile_columns) error vectors */
     int8_t *codes;
+    int32_t *where;          /* offset of each position of an image's rows in the tile */
     int32_t *offsets, *terms, *runs, *n_segments;
     mlp_pot_segment *segments;
     char *sums;
-    int64_t *total;          /* (channels, taps, padded) */
+    char *total;             /* (channels, phases, vectors, taps of the phase, lanes), int32 or int64 */
 } scratch;
 
 typedef int8_t bytes16 __attribute__((vector_size(16)));
@@ -120,59 +124,76 @@ static void fill_tile(const plan *p, int64_t n0, int64_t images, int64_t a0, scr
             }
 }
 
-/* Sorts the activations of channel c that belong to one phase. Returns the number of segments. */
-static int sort_channel(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t fy, int64_t fx,
-                        int64_t c, scratch *s, int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
+/* Rows and columns of one phase's activations: those a whose position stride * a + f - padding is inside the image. */
+typedef struct {
+    int64_t top, bottom, left, columns;
+} window;
+
+static window see(const plan *p, int64_t a0, int64_t a1, int64_t fy, int64_t fx)
 {
     const mlp_pot_wgrad *g = p->g;
-    int64_t n = 0, bytes = p->lanes->bytes;
-    /* the first a whose position q - padding = stride * a + f - padding is inside the image */
-    int64_t first = mlp_max(0, mlp_ceil_div(mlp_max(g->padding[1] - fx, 0), g->stride[1]));
+    int64_t y = g->padding[0] - fy, x = g->padding[1] - fx;
+    int64_t right = x + g->size[1] > 0 ? mlp_ceil_div(x + g->size[1], g->stride[1]) : 0;
+    window w = {mlp_max(a0, mlp_ceil_div(mlp_max(y, 0), g->stride[0])),
+                mlp_min(a1, y + g->size[0] > 0 ? mlp_ceil_div(y + g->size[0], g->stride[0]) : 0),
+                mlp_ceil_div(mlp_max(x, 0), g->stride[1]), 0};
+    w.columns = mlp_max(0, right - w.left);
+    return w;
+}
+
+/* Sorts the activations of channel c inside the window. Returns the number of segments. */
+static int sort_channel(const plan *p, int64_t n0, int64_t images, window w, int64_t fy, int64_t fx, int64_t c,
+                        scratch *s, int32_t *terms, int32_t *runs, mlp_pot_segment *segments)
+{
+    const mlp_pot_wgrad *g = p->g;
+    int64_t n = 0, image = p->tile_rows * p->tile_columns * p->lanes->bytes;
+    int64_t x = g->stride[1] * w.left + fx - g->padding[1];
+    int64_t rows = g->stride[0] * g->stride[1] == 1 ? w.bottom - w.top : 1;  /* that lie together */
     for (int64_t i = 0; i < images; i++)
-        for (int64_t a = a0; a < a1; a++) {
-            int64_t y = g->stride[0] * a + fy - g->padding[0], x = g->stride[1] * first + fx - g->padding[1];
-            if (y < 0 || y >= g->size[0])
-                continue;
-            if (x < g->size[1])
-                n += mlp_pot_keep(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x,
-                                    g->stride[1], (g->size[1] - x - 1) / g->stride[1] + 1,
-                                    (int32_t)(((i * p->tile_rows + a - a0) * p->tile_columns + first) * bytes),
-                                    (int32_t)bytes, s->codes + n, s->offsets + n);
+        for (int64_t a = w.top; a < w.bottom; a += rows) {
+            int64_t y = g->stride[0] * a + fy - g->padding[0];
+            n += mlp_pot_keep(p->act + (n0 + i) * p->act_step + (c * g->size[0] + y) * g->size[1] + x, g->stride[1],
+                              rows * w.columns, s->where + (a - w.top) * w.columns, (int32_t)(i * image),
+                              s->codes + n, s->offsets + n);
         }
     return mlp_pot_list(s->codes, s->offsets, n, p->limit, g->levels_act, terms, runs, segments);
 }
 
 /* Adds one chunk of one phase to the thread's totals. */
-static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t f, mlp_pot_room room,
-                      scratch *s)
+static void run_phase(const plan *p, int64_t n0, int64_t images, int64_t a0, int64_t a1, int64_t f, int64_t slot,
+                      mlp_pot_room room, scratch *s)
 {
     const mlp_pot_wgrad *g = p->g;
     int64_t bytes = p->lanes->bytes, lanes = p->lanes->lanes, fy = f / g->stride[1], fx = f % g->stride[1];
     const mlp_pot_phase *y = &p->y.phase[fy], *x = &p->x.phase[fx];
-    int64_t taps = y->taps * x->taps, all_taps = g->kernel[0] * g->kernel[1], slots = taps * p->vectors;
-    if (taps == 0)
+    int64_t taps = y->taps * x->taps, all_slots = g->kernel[0] * g->kernel[1] * p->vectors, slots = taps * p->vectors;
+    window w = see(p, a0, a1, fy, fx);
+    if (taps == 0 || w.columns == 0)
         return;
+    for (int64_t a = w.top, i = 0; a < w.bottom; a++)
+        for (int64_t b = w.left; b < w.left + w.columns; b++)
+            s->where[i++] = (int32_t)(((a - a0) * p->tile_columns + b) * bytes);
     for (int64_t c = 0; c < g->channels; c++)
-        s->n_segments[c] = sort_channel(p, n0, images, a0, a1, fy, fx, c, s, s->terms + c * room.terms,
+        s->n_segments[c] = sort_channel(p, n0, images, w, fy, fx, c, s, s->terms + c * room.terms,
                                         s->runs + c * room.runs, s->segments + c * room.segments);
     for (int64_t first = 0, jobs; first < slots; first += jobs) {
         const char *base[MLP_POT_JOBS];
-        int64_t sum_at[MLP_POT_JOBS];
         jobs = mlp_pot_jobs(slots - first);
         for (int64_t j = 0; j < jobs; j++) {
             int64_t v = (first + j) / taps, i = (first + j) % taps / x->taps, k = (first + j) % x->taps;
             int64_t row = v * p->images * p->tile_rows + y->offset[i] - p->y.low;
             base[j] = s->tile + (row * p->tile_columns + x->offset[k] - p->x.low) * bytes;
-            sum_at[j] = (y->tap[i] * g->kernel[1] + x->tap[k]) * p->padded + v * lanes;
         }
         for (int64_t c = 0; c < g->channels; c++) {
             const mlp_pot_segment *segment = s->segments + c * room.segments;
             for (int32_t k = 0; k < s->n_segments[c]; k++, segment++) {
                 p->lanes->walk[jobs](base, s->terms + c * room.terms + segment->first_term,
                                      s->runs + c * room.runs + segment->first_run, segment->runs, s->sums);
-                for (int64_t j = 0; j < jobs; j++)
-                    p->lanes->fold(s->sums + j * bytes, 1, segment->shift,
-                                   s->total + c * all_taps * p->padded + sum_at[j]);
+                int64_t at = (c * all_slots + slot + first) * lanes;
+                if (p->narrow)
+                    p->lanes->fold_narrow(s->sums, jobs, segment->shift, 0, (int32_t *)s->total + at);
+                else
+                    p->lanes->fold(s->sums, jobs, segment->shift, (int64_t *)s->total + at);
             }
         }
     }
@@ -201,24 +222,43 @@ static void *take_scratch(const plan *p, mlp_pot_room room, scratch *s)
     const mlp_pot_wgrad *g = p->g;
     int64_t c = g->channels, parts[] = {
         p->vectors * p->images * p->tile_rows * p->tile_columns * p->lanes->bytes, MLP_POT_JOBS * p->lanes->bytes,
-        c * g->kernel[0] * g->kernel[1] * p->padded * 8, room.terms, room.terms * 4, c * room.terms * 4,
-        c * room.runs * 4, c * 4, c * room.segments * (int64_t)sizeof(mlp_pot_segment)};
-    char *at[9];
+        c * g->kernel[0] * g->kernel[1] * p->vectors * p->lanes->lanes * (p->narrow ? 4 : 8), room.terms,
+        room.terms * 4, c * room.terms * 4, c * room.runs * 4, c * 4,
+        c * room.segments * (int64_t)sizeof(mlp_pot_segment), room.terms * 4};
+    char *at[10];
     int64_t size = 0;
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 10; i++)
         size += (parts[i] + 63) / 64 * 64;
     char *memory = aligned_alloc(64, (size_t)size);
     if (!memory)
         return NULL;
     size = 0;
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         at[i] = memory + size;
         size += (parts[i] + 63) / 64 * 64;
     }
-    *s = (scratch){at[0], (int8_t *)at[3], (int32_t *)at[4], (int32_t *)at[5], (int32_t *)at[6], (int32_t *)at[7],
-                   (mlp_pot_segment *)at[8], at[1], (int64_t *)at[2]};
+    *s = (scratch){at[0], (int8_t *)at[3], (int32_t *)at[9], (int32_t *)at[4], (int32_t *)at[5], (int32_t *)at[6],
+                   (int32_t *)at[7], (mlp_pot_segment *)at[8], at[1], at[2]};
     memset(s->total, 0, (size_t)parts[2]);
     return memory;
+}
+
+/* Adds a thread's totals to the result. */
+static void add_totals(const plan *p, const scratch *s)
+{
+    const mlp_pot_wgrad *g = p->g;
+    int64_t lanes = p->lanes->lanes, taps = g->kernel[0] * g->kernel[1], at = 0;
+    for (int64_t c = 0; c < g->channels; c++)
+        for (int64_t f = 0; f < g->stride[0] * g->stride[1]; f++) {
+            const mlp_pot_phase *y = &p->y.phase[f / g->stride[1]], *x = &p->x.phase[f % g->stride[1]];
+            for (int64_t slot = 0; slot < p->vectors * y->taps * x->taps; slot++, at += lanes) {
+                int64_t o0 = slot / (y->taps * x->taps) * lanes, i = slot / x->taps % y->taps, k = slot % x->taps;
+                int64_t *out = g->out + c * taps + y->tap[i] * g->kernel[1] + x->tap[k];
+                for (int64_t o = o0; o < mlp_min(o0 + lanes, g->features); o++)
+                    out[o * g->channels * taps] += p->narrow ? ((const int32_t *)s->total)[at + o - o0]
+                                                             : ((const int64_t *)s->total)[at + o - o0];
+            }
+        }
 }
 
 static int run(const plan *p)
@@ -239,13 +279,14 @@ static int run(const plan *p)
                 int64_t n0 = t / p->chunks_down * p->images, a0 = t % p->chunks_down * p->rows;
                 int64_t images = mlp_min(p->images, g->batch - n0), a1 = mlp_min(a0 + p->rows, p->positions[0]);
                 fill_tile(p, n0, images, a0, &s);
-                for (int64_t f = 0; f < g->stride[0] * g->stride[1]; f++)
-                    run_phase(p, n0, images, a0, a1, f, room, &s);
+                for (int64_t f = 0, slot = 0; f < g->stride[0] * g->stride[1]; f++) {
+                    run_phase(p, n0, images, a0, a1, f, slot, room, &s);
+                    slot += p->y.phase[f / g->stride[1]].taps * p->x.phase[f % g->stride[1]].taps * p->vectors;
+                }
             }
         MLP_PRAGMA(omp critical(mlp_pot_wgrad_sum))
-        for (int64_t o = 0; memory && o < g->features; o++)
-            for (int64_t i = 0; i < g->channels * taps; i++)
-                g->out[o * g->channels * taps + i] += s.total[i * p->padded + o];
+        if (memory)
+            add_totals(p, &s);
         free(memory);
     }
     return no_memory ? MLP_NO_MEMORY : MLP_OK;
@@ -260,6 +301,7 @@ int mlp_pot_wgrad_contract(const mlp_pot_wgrad *g)
     int64_t group = mlp_max(16, p.lanes->lanes);
     p.padded = mlp_ceil_div(g->features, group) * group;
     p.vectors = mlp_ceil_div(g->features, p.lanes->lanes);
+    p.narrow = mlp_pot_fits_int32(g->levels_error, g->levels_act, g->batch * g->out_size[0] * g->out_size[1]);
     /* The taps as the input gradient sees them, at activation positions counted from the padded corner. */
     for (int i = 0; i < 2; i++)
         p.positions[i] = (g->size[i] - 1 + g->padding[i]) / g->stride[i] + 1;
