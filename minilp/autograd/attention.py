@@ -64,15 +64,14 @@ class SplitHeads(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
-        shared, n = ctx.shared, grad.shape[0]
-        part = grad.transpose(0, 2, 1, 3).reshape(n, grad.shape[2], -1)
+        shared = ctx.shared
         buffer = shared["buffer"]()
         new = buffer is None or ctx.part in shared["done"]  # no walk has begun, or a second one of a kept graph
         if buffer is None or new:
             buffer = zeros_in_order(ctx.shape, grad.dtype, ctx.order)
             shared["done"], shared["buffer"] = set(), weakref.ref(buffer)  # the engine's as long as the walk lasts
         shared["done"].add(ctx.part)
-        buffer[:, ctx.columns] += ctx.tokens.gather(part)
+        buffer[:, ctx.columns] += ctx.tokens.gather(_side_by_side(grad))
         return buffer if new else None, None, None, None, None
 
 
@@ -82,12 +81,17 @@ class MergeHeads(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, tokens: Any) -> Array:
         ctx.heads, ctx.tokens = x.shape[1], tokens
-        return tokens.gather(x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1))
+        return tokens.gather(_side_by_side(x))
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         dense = ctx.tokens.spread(grad)
-        return dense.reshape(*dense.shape[:2], ctx.heads, -1).transpose(0, 2, 1, 3), None
+        return dense.reshape(*dense.shape[:2], ctx.heads, grad.shape[1] // ctx.heads).transpose(0, 2, 1, 3), None
+
+
+def _side_by_side(x: Array) -> Array:
+    """(N, heads, L, D) as (N, L, heads D)."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
 
 
 class Spread(Function):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from minilp.models.encoder import Encoder
 from minilp.models.resnet import ResNet
 from minilp.models.small_cnn import SmallCNN
 from minilp.models.transformer import Transformer
@@ -18,6 +19,7 @@ _builders: dict[str, Callable[..., Module]] = {
     "resnet": ResNet,
     "vgg11": VGG,
     "transformer": Transformer,
+    "encoder": Encoder,
 }
 
 
@@ -62,4 +64,4 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any
     return builder(**common, **options)
 
 
-__all__ = ["VGG", "ResNet", "SmallCNN", "Transformer", "available", "build"]
+__all__ = ["VGG", "Encoder", "ResNet", "SmallCNN", "Transformer", "available", "build"]

@@ -13,7 +13,7 @@ from minilp.nn import init
 from minilp.nn.attention_functions import causal
 from minilp.nn.positions import Positions
 from minilp.nn.tokens import Tokens
-from minilp.nn.transformer import Activation
+from minilp.nn.transformer import Activation, Cache, LayerCache
 
 
 class Transformer(nn.Module):
@@ -119,7 +119,10 @@ class Transformer(nn.Module):
             float32 (tokens of ``tgt``, tgt_vocab_size), and which token each row is: its ``gather`` brings the
             integers that are to be predicted, (N, T), into the same order.
         """
-        memory, seen = self.encode(src)
+        return self.decode(tgt, *self.encode(src))
+
+    def decode(self, tgt: Any, memory: Tensor, seen: Tokens) -> tuple[Tensor, Tokens]:
+        """As :meth:`logits`, behind :meth:`encode`, whose result ``memory`` and ``seen`` are."""
         x, tokens = self._embed(tgt, "tgt", self.tgt_embedding, self.tgt_positions)
         if tokens.shape[0] != seen.shape[0]:
             raise ValueError(f"src and tgt: expected as many sentences, got {seen.shape[0]} and {tokens.shape[0]}")
@@ -143,6 +146,38 @@ class Transformer(nn.Module):
         """
         x, tokens = self._embed(src, "src", self.src_embedding, self.src_positions)
         return self.encoder.rows(x, tokens, hidden(tokens)), tokens
+
+    def start(self, memory: Tensor, seen: Tokens) -> Cache:
+        """What :meth:`step` needs of the source, :meth:`encode`'s result: every layer's keys and values over it."""
+        layers = [LayerCache(*layer.multihead_attn.project_memory(memory, memory, seen))
+                  for layer in self.decoder.layers]
+        return Cache(layers, hidden(seen))
+
+    def step(self, index: np.ndarray, cache: Cache) -> Tensor:
+        """Logits of the token after one more token of every sentence.
+
+        The same numbers as the last ones of :meth:`decode` on all tokens so far, up to the order of float32 sums, in
+        evaluation and where scales belong to single tokens: see :func:`minilp.models.decoding.obstacle`.
+
+        Parameters
+        ----------
+        index : ndarray of int
+            (N,), the tokens; padding is one like others here.
+        cache : Cache
+            Of :meth:`start`; grows by one token.
+
+        Returns
+        -------
+        Tensor
+            float32 (N, tgt_vocab_size).
+        """
+        one = Tokens((len(index), 1))
+        place = np.full(len(index), cache.length)
+        x = self.dropout(self.tgt_embedding(index) * math.sqrt(self.d_model) + self.tgt_positions(place))
+        for layer, kept in zip(self.decoder.layers, cache.layers, strict=True):
+            x = layer.step(x, one, kept, cache.over)
+        cache.length += 1
+        return self.output(x if self.decoder.norm is None else self.decoder.norm(x))
 
     def _embed(self, index: Any, name: str, table: nn.Embedding, positions: Positions) -> tuple[Tensor, Tokens]:
         """Sentences (N, L) as rows of embeddings with their positions."""

@@ -13,12 +13,8 @@ from minilp.nn.loss import CrossEntropyLoss, MSELoss
 from minilp.nn.module import Module
 from minilp.nn.norm import BatchNorm2d, LayerNorm
 from minilp.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from minilp.nn.transformer import (
-    TransformerDecoder,
-    TransformerDecoderLayer,
-    TransformerEncoder,
-    TransformerEncoderLayer,
-)
+from minilp.nn.stacks import TransformerDecoder, TransformerEncoder
+from minilp.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout",
            "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList",

@@ -176,8 +176,11 @@ class MultiheadAttention(Contraction):
             rows = functional.linear(query, self.in_proj_weight, self.in_proj_bias, self.q)
             first, second, third = split_heads(rows, 3, self.num_heads, looking)
             return first, second, third
-        (first,) = split_heads(self._project(query, 0, 1), 1, self.num_heads, looking)
-        return first, *self.project_memory(key, value, seen)
+        return self.project_query(query, looking), *self.project_memory(key, value, seen)
+
+    def project_query(self, query: Tensor, looking: Tokens) -> Tensor:
+        """Queries alone in heads, (N, heads, L, D); arguments as :meth:`project`."""
+        return split_heads(self._project(query, 0, 1), 1, self.num_heads, looking)[0]
 
     def project_memory(self, key: Tensor, value: Tensor, seen: Tokens) -> tuple[Tensor, Tensor]:
         """Keys and values in heads, (N, heads, S, D) each: what a decoder keeps; arguments as :meth:`project`."""

@@ -1,19 +1,17 @@
-"""Layers of Transformers (Vaswani et al. 2017, section 3.1), with PyTorch's arguments and names."""
+"""The two layers of Transformers (Vaswani et al. 2017, section 3.1), with PyTorch's arguments and names."""
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minilp import random
 from minilp.autograd import Tensor, ops
 from minilp.autograd.attention import gather, spread
 from minilp.nn import functional
 from minilp.nn.attention import MultiheadAttention, joined
 from minilp.nn.attention_functions import as_mask, causal
-from minilp.nn.containers import ModuleList
 from minilp.nn.contraction import Contraction
 from minilp.nn.dropout import Dropout
 from minilp.nn.linear import Linear
@@ -124,6 +122,41 @@ def padding_mask(name: str, mask: Any, shape: tuple[int, ...], dtype: Any) -> np
     return array
 
 
+@dataclass
+class LayerCache:
+    """Keys and values of one decoder layer, (N, heads, length, D) each: of the encoder's result, of tokens so far."""
+
+    memory_key: Tensor
+    memory_value: Tensor
+    key: Tensor | None = None
+    value: Tensor | None = None
+
+    def grown(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the next token's behind what is there; returns all."""
+        self.key = key if self.key is None else ops.concat([self.key, key], 2)
+        self.value = value if self.value is None else ops.concat([self.value, value], 2)
+        return self.key, self.value
+
+    def picked(self, rows: np.ndarray) -> LayerCache:
+        """The cache of chosen sentences, which may repeat."""
+        parts = (self.memory_key, self.memory_value, self.key, self.value)
+        return LayerCache(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
+
+
+@dataclass
+class Cache:
+    """What a decoder keeps from token to token: its layers' keys and values, the source's mask, tokens so far."""
+
+    layers: list[LayerCache]
+    over: np.ndarray | None
+    length: int = 0
+
+    def picked(self, rows: np.ndarray) -> Cache:
+        """The cache of chosen sentences, which may repeat."""
+        return Cache([layer.picked(rows) for layer in self.layers], None if self.over is None else self.over[rows],
+                     self.length)
+
+
 class TransformerEncoderLayer(Block):
     """Self-attention and feed-forward, each with a residual sum and a layer norm.
 
@@ -220,68 +253,16 @@ class TransformerDecoderLayer(Block):
         return self._residual(x, self._feed_forward, self.norm3, self.dropout3)
 
 
-def clones(layer: Module, count: int) -> ModuleList:
-    """Copies of a layer with the same parameters, as in PyTorch, each with random streams of its own for dropout."""
-    copies = [copy.deepcopy(layer) for _ in range(count)]
-    for one in copies:
-        for module in one.modules():
-            if isinstance(module.__dict__.get("generator"), np.random.Generator):
-                module.generator = random.spawn()
-    return ModuleList(copies)
+    def step(self, x: Tensor, one: Tokens, kept: LayerCache, over: np.ndarray | None) -> Tensor:
+        """Rows (N, E) of one more token of every sentence to rows; ``kept`` grows by their keys and values."""
+        def attention(y: Tensor) -> Tensor:
+            query, key, value = self.self_attn.project(y, one, y, y, one)
+            return self.self_attn.attend(query, *kept.grown(key, value), None, one)[0]
 
+        def cross(y: Tensor) -> Tensor:
+            query = self.multihead_attn.project_query(y, one)
+            return self.multihead_attn.attend(query, kept.memory_key, kept.memory_value, over, one)[0]
 
-class TransformerEncoder(Module):
-    """A stack of encoder layers.
-
-    Parameters
-    ----------
-    encoder_layer : TransformerEncoderLayer
-        Is copied ``num_layers`` times, parameters included, as in PyTorch.
-    num_layers : int
-        Layers.
-    norm : Module, optional
-        Behind the last one.
-    """
-
-    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None) -> None:
-        super().__init__()
-        self.layers = clones(encoder_layer, num_layers)
-        self.num_layers, self.norm = num_layers, norm
-
-    def forward(self, src: Tensor, mask: Any = None, src_key_padding_mask: Any = None,
-                is_causal: bool = False) -> Tensor:
-        """(N, L, E) to the same shape; masks as for :meth:`MultiheadAttention.forward`."""
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)
-
-    def rows(self, x: Tensor, tokens: Tokens, mask: np.ndarray | None) -> Tensor:
-        """Rows of tokens (T, E) to rows; see :meth:`TransformerEncoderLayer.rows`."""
-        for layer in self.layers:
-            x = layer.rows(x, tokens, mask)
-        return x if self.norm is None else self.norm(x)
-
-
-class TransformerDecoder(Module):
-    """A stack of decoder layers; parameters as :class:`TransformerEncoder`'s."""
-
-    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None) -> None:
-        super().__init__()
-        self.layers = clones(decoder_layer, num_layers)
-        self.num_layers, self.norm = num_layers, norm
-
-    def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Any = None, memory_mask: Any = None,
-                tgt_key_padding_mask: Any = None, memory_key_padding_mask: Any = None, tgt_is_causal: bool = False,
-                memory_is_causal: bool = False) -> Tensor:
-        """(N, T, E) and the encoder's (N, S, E) to (N, T, E)."""
-        for layer in self.layers:
-            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
-                        tgt_is_causal, memory_is_causal)
-        return tgt if self.norm is None else self.norm(tgt)
-
-    def rows(self, x: Tensor, tokens: Tokens, mask: np.ndarray | None, memory: Tensor, seen: Tokens,
-             over: np.ndarray | None) -> Tensor:
-        """Rows of tokens (T, E) to rows; see :meth:`TransformerDecoderLayer.rows`."""
-        for layer in self.layers:
-            x = layer.rows(x, tokens, mask, memory, seen, over)
-        return x if self.norm is None else self.norm(x)
+        x = self._residual(x, attention, self.norm1, self.dropout1)
+        x = self._residual(x, cross, self.norm2, self.dropout2)
+        return self._residual(x, self._feed_forward, self.norm3, self.dropout3)
