@@ -1,7 +1,6 @@
 """Translating many sentences: in batches of similar length, greedily or with a beam."""
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,8 @@ import numpy as np
 
 from minilp.contract import rounding_context
 from minilp.data.token_loader import pad_sources
-from minilp.nn import Module
+from minilp.models import decoding
+from minilp.models.transformer import Transformer
 
 LONGER = 10
 """A translation may have twice the tokens of its source and so many more, within what the model can place."""
@@ -23,7 +23,7 @@ def check_decoding(*, beam_size: int = 1, length_penalty: float = 1.0) -> None:
     beam_size : int
         Translations that are followed at once; 1 is greedy.
     length_penalty : float
-        Exponent of the length by which a beam's log-probabilities are divided; without effect on greedy decoding.
+        Of a beam, see :func:`minilp.models.decoding.beam`; without effect on greedy decoding.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def describe_decoding(*, beam_size: int = 1, length_penalty: float = 1.0) -> str
     return "greedy" if beam_size == 1 else f"beam {beam_size}, length penalty {length_penalty:g}"
 
 
-def decode_all(model: Module, sources: Sequence[Any], batch_tokens: int, max_len: int, seed: int, *,
+def decode_all(model: Transformer, sources: Sequence[Any], batch_tokens: int, max_len: int, seed: int, *,
                beam_size: int = 1, length_penalty: float = 1.0, stopped: Callable[[], bool] = lambda: False
                ) -> list[list[int]] | None:
     """Translate sentences, given as token ids.
@@ -51,7 +51,7 @@ def decode_all(model: Module, sources: Sequence[Any], batch_tokens: int, max_len
 
     Parameters
     ----------
-    model : Module
+    model : Transformer
         Put into evaluation mode meanwhile.
     sources : sequence of sequence of int
         Without begin and end.
@@ -71,9 +71,9 @@ def decode_all(model: Module, sources: Sequence[Any], batch_tokens: int, max_len
     list of list of int, or None
         Token ids without begin and end, in the order of the sources; None if it was stopped.
     """
-    decoding = importlib.import_module("minilp.models.decoding")
 
     found: list[list[int]] = [[] for _ in sources]
+    cached = decoding.obstacle(model) is None
     order = sorted(range(len(sources)), key=lambda k: len(sources[k]))
     mode = model.training
     model.eval()
@@ -89,8 +89,7 @@ def decode_all(model: Module, sources: Sequence[Any], batch_tokens: int, max_len
             src = pad_sources([np.asarray(sources[k]) for k in batch])
             limit = min(max_len, 2 * src.shape[1] + LONGER)
             with rounding_context(seed, number, microbatch=1), np.errstate(over="ignore", invalid="ignore"):
-                out = (decoding.greedy(model, src, limit) if beam_size == 1 else
-                       decoding.beam(model, src, beam_size, length_penalty, limit))
+                out = decoding.beam(model, src, beam_size, length_penalty, limit, cached=cached)
             for k, ids in zip(batch, out, strict=True):
                 found[k] = [int(i) for i in ids]
             number += 1

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minilp.data import Vocabulary
+from minilp.models.decoding import obstacle
+from minilp.models.transformer import Transformer
 from minilp.nn import Module
 from minilp.training.decode import check_decoding, decode_all
 from minilp.training.evaluation import load
@@ -18,8 +20,8 @@ def translate(run: str | os.PathLike[str] | Module, sentences: str | Iterable[st
               length_penalty: float = 1.0) -> list[str]:
     """Translate sentences with the model of a run.
 
-    Warns (UserWarning) where a sentence holds something that the vocabulary does not know, or is longer than the model
-    can read and is cut off there.
+    Warns (UserWarning) where a sentence holds something that the vocabulary does not know, where it is longer than the
+    model can read and is cut off there, and where the recipe's scales rule out a key/value cache.
 
     Parameters
     ----------
@@ -45,10 +47,12 @@ def translate(run: str | os.PathLike[str] | Module, sentences: str | Iterable[st
     check_decoding(beam_size=beam, length_penalty=length_penalty)
     model = run if isinstance(run, Module) else load(run)
     vocabulary: Vocabulary | None = getattr(model, "vocabulary", None)
-    if vocabulary is None:
+    if vocabulary is None or not isinstance(model, Transformer):
         raise ValueError(f"run: expected a run of a translation, which has a vocabulary; got {_name(run)}")
     texts = [sentences] if isinstance(sentences, str) else list(sentences)
     sources = [_encoded(number, text, vocabulary, model.longest) for number, text in enumerate(texts, 1)]
+    if reason := obstacle(model):
+        warnings.warn(f"slow, without a key/value cache: {reason}", stacklevel=2)
     found = decode_all(model, sources, BATCH_TOKENS, model.longest, 0, beam_size=beam, length_penalty=length_penalty)
     assert found is not None
     return [vocabulary.decode(ids) for ids in found]

@@ -12,6 +12,7 @@ from minilp import data as data_sets
 from minilp.autograd import Tensor
 from minilp.data import ParallelText, TokenLoader
 from minilp.data.vocabulary import EOS, PAD, from_file
+from minilp.models.transformer import Transformer
 from minilp.nn import Module
 from minilp.training import bleu
 from minilp.training.decode import check_decoding, decode_all, describe_decoding
@@ -30,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model_options": {"d_model": 256, "nhead": 4, "num_encoder_layers": 3, "num_decoder_layers": 3,
                           "dim_feedforward": 512, "dropout": 0.1}},
     "numbers": {
-        "epochs": 20, "batch_size": 512, "lr": 0.1, "schedule": "onecycle", "label_smoothing": 0.0,
+        "epochs": 15, "batch_size": 512, "lr": 0.1, "schedule": "onecycle", "label_smoothing": 0.0,
         "optimizer": "adamw", "optimizers": {"adamw": {**ADAMW, "lr": 3e-3}},
         "model_options": {"d_model": 64, "nhead": 4, "num_encoder_layers": 2, "num_decoder_layers": 2,
                           "dim_feedforward": 128, "dropout": 0.0}},
@@ -123,6 +124,7 @@ class Translation(Task):
                ) -> dict[str, Any] | None:
         """See :meth:`Task.finish`: the test sentences are translated."""
         test = splits.test
+        assert isinstance(model, Transformer)
         found = decode_all(model, test.sources, config.batch_size, test.max_len, config.seed,
                            stopped=stopped, **config.decode_options)
         if found is None:

@@ -55,6 +55,19 @@ def test_200_steps_equal_torch(torch, name, options, kind):
     assert len(np.unique(ours[:, 0])) > 1
 
 
+def test_inverse_square_root_is_the_transformers_schedule():
+    """Vaswani et al. 2017, equation 3: d^-0.5 min(step^-0.5, step warmup^-1.5), whose peak is (d warmup)^-0.5."""
+    warmup, width = 40, 256
+    params = [{"params": [Parameter([1.0])], "lr": (width * warmup) ** -0.5}, {"params": [Parameter([2.0])]}]
+    opt = optim.AdamW(params, lr=0.5)
+    ours = walk(opt, optim.InverseSqrtLR(opt, warmup_steps=warmup), 200)
+    step = np.arange(1, 201)
+    np.testing.assert_allclose(ours[:, 0], width**-0.5 * np.minimum(step**-0.5, step * warmup**-1.5), rtol=1e-12)
+    assert ours[:, 2].max() == ours[warmup - 1, 2] == 0.5
+    with pytest.raises(ValueError, match="warmup_steps"):
+        optim.InverseSqrtLR(opt, 0)
+
+
 def test_warm_up_then_cosine_equals_torch(torch):
     a, b, schedules = optimizer(), torch_optimizer(torch), torch.optim.lr_scheduler
     ours = walk(a, optim.SequentialLR(a, [optim.LinearLR(a, 0.1, total_iters=10), optim.CosineAnnealingLR(a, 190)],

@@ -7,7 +7,8 @@ import pytest
 
 from minilp.training import train
 
-WALL_CLOCK = ("seconds", "images_per_s", "peak_bytes", "commit")  # commit: someone may work in the checkout meanwhile
+# commit: someone may work in the checkout meanwhile
+WALL_CLOCK = ("seconds", "images_per_s", "tokens_per_s", "peak_bytes", "commit")
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,7 @@ def contents(run):
         if path.name == "metrics.csv":
             data = [line.split(",")[:-2] for line in data.decode().splitlines()]
         elif path.name == "log.txt":
-            data = re.sub(r"\d+ images/s, [\d.]+ s", "", data.decode())
+            data = re.sub(r"\d+ (images|tokens)/s, [\d.]+ s", "", data.decode())
         elif path.name == "result.json":
             data = {k: v for k, v in json.loads(data).items() if k not in WALL_CLOCK}
             data["epochs"] = [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in data["epochs"]]
