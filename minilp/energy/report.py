@@ -12,11 +12,14 @@ from minilp.energy.counts import Counts
 from minilp.energy.prices import DEFAULT, PriceList, load_prices
 from minilp.energy.pricing import Priced, price
 from minilp.energy.step import count_named
+from minilp.models.specimen import SEQUENCE_MODELS
 from minilp.recipe import Recipe
 from minilp.report import describe_recipe
 from minilp.settings import change
 
 BASELINES = ("fp32", "fp8")
+SEQUENCES = (*SEQUENCE_MODELS, "bert")
+"""How names of models begin that read sentences."""
 SHORT = {events.FORWARD: "forward", events.INPUT_GRAD: "in grad", events.WEIGHT_GRAD: "w grad",
          events.QUANTISATION: "quantise", events.SCALING: "scaling", events.TREE: "tree", events.NORM: "norm",
          events.OPTIMIZER: "optim", "memory": "memory"}
@@ -33,7 +36,7 @@ class Report:
     recipe : Recipe
         What was counted.
     batch_size : int
-        Images of the step. Everything shown is per image.
+        Images, or sentences, of the step. Everything shown is for one.
     executed : bool
         Whether a real step ran; else the shapes were counted.
     counts : dict of str to Counts
@@ -50,6 +53,11 @@ class Report:
     priced: dict[str, Priced]
 
     @property
+    def each(self) -> str:
+        """What everything shown is for: an image or a sentence."""
+        return "sentence" if self.model.startswith(SEQUENCES) else "image"
+
+    @property
     def prices(self) -> PriceList:
         """The price list."""
         return self.priced[self.recipe.name].prices
@@ -59,7 +67,8 @@ class Report:
 
     def _head(self) -> str:
         how = "counted in a real training step" if self.executed else "counted from the shapes of its layers"
-        return f"{self.model}, batch {self.batch_size}: {how}; all numbers per image\n{describe_recipe(self.recipe)}"
+        return (f"{self.model}, batch {self.batch_size}: {how}; all numbers per {self.each}\n"
+                f"{describe_recipe(self.recipe)}")
 
     def _counts(self) -> str:
         counts, n = self.counts[self.recipe.name], self.batch_size
@@ -84,7 +93,7 @@ class Report:
         priced, n = self.priced[self.recipe.name], self.batch_size
         unit, scale = self.unit
         roles = [role for role in (*events.ROLES, "memory") if priced.total(role)]
-        rows = [(f"{unit} per image", *(SHORT[role] for role in roles), "total")]
+        rows = [(f"{unit} per {self.each}", *(SHORT[role] for role in roles), "total")]
         layers = dict.fromkeys(layer for layer, _ in priced.rows)
         for layer in layers:
             if priced.total(layer=layer):

@@ -13,7 +13,8 @@ from minilp.energy.networks import available_networks, network
 from minilp.energy.recorder import count
 from minilp.energy.shapecount import count_shapes, default_optimizer
 from minilp.formats.rounding import rounding_context
-from minilp.nn import Module, functional
+from minilp.models.specimen import Specimen, specimen
+from minilp.nn import Module
 from minilp.recipe import Recipe
 
 OPTIMIZERS: dict[str, Any] = {"sgd": default_optimizer, "adamw": optim.AdamW, "madam": optim.Madam}
@@ -22,18 +23,8 @@ OPTIMIZERS: dict[str, Any] = {"sgd": default_optimizer, "adamw": optim.AdamW, "m
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-def classify(model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
-    """The logits (N, C) of images (N, C, H, W); their labels are not looked at."""
-    return model(Tensor(x))
-
-
-def classification_loss(model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
-    """Mean cross-entropy of images (N, C, H, W) and their labels (N,)."""
-    return functional.cross_entropy(classify(model, x, y), y)
-
-
 def count_training(model: Module, optimizer: optim.Optimizer, batches: Sequence[Batch],
-                   loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classification_loss) -> Counts:
+                   loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = Specimen.loss) -> Counts:
     """Train a model for one step and count it.
 
     Parameters
@@ -64,7 +55,7 @@ def count_training(model: Module, optimizer: optim.Optimizer, batches: Sequence[
 
 
 def count_evaluation(model: Module, batches: Sequence[Batch],
-                     outputs: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classify) -> Counts:
+                     outputs: Callable[[Module, np.ndarray, np.ndarray], Tensor] = Specimen.outputs) -> Counts:
     """Run a model forward on some batches and count that.
 
     Parameters
@@ -97,7 +88,8 @@ def count_named(model: str, recipe: Recipe, batch_size: int = 1, options: dict[s
     Parameters
     ----------
     model : str
-        Of :func:`minilp.models.available`: a real step on random 32 x 32 images is counted. Or of
+        Of :func:`minilp.models.available`: a real step on random 32 x 32 images, or sentences of 16 tokens, is counted
+        (:mod:`minilp.models.specimen`). Or of
         :func:`minilp.energy.available_networks`: its shapes are.
     recipe : Recipe
         What plays which role, and the optimizer.
@@ -126,10 +118,8 @@ def count_named(model: str, recipe: Recipe, batch_size: int = 1, options: dict[s
         return count_shapes(network(model, **options or {}), recipe, batch_size, optimizer=optimizer), False
     seeds = random.get_state()
     try:
-        built = recipe.apply(models.build(model, **options or {}))
-        rng = np.random.default_rng(0)
-        x = rng.standard_normal((batch_size, 3, 32, 32)).astype(np.float32)
-        step = optimizer(list(built.parameters()))
-        return count_training(built, step, [(x, rng.integers(0, 10, batch_size))]), True
+        made = specimen(model, batch_size, options)
+        built = recipe.apply(made.model)
+        return count_training(built, optimizer(list(built.parameters())), [(made.x, made.y)]), True
     finally:
         random.set_state(seeds)

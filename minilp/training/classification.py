@@ -10,8 +10,9 @@ import numpy as np
 from minilp import data as data_sets
 from minilp.autograd import Tensor
 from minilp.data import Dataset, Loader
+from minilp.models.specimen import SEQUENCE_MODELS
 from minilp.nn import Module
-from minilp.training.task import SEQUENCE_MODELS, Splits, Task
+from minilp.training.task import Splits, Task
 
 if TYPE_CHECKING:
     from minilp.training.config import TrainConfig

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minilp import models, operands, random
+from minilp import operands, random
 from minilp import recipe as recipes
 from minilp.autograd import Tensor
-from minilp.energy.step import classification_loss
 from minilp.formats.rounding import Stream, clock, rounding_context
+from minilp.models.specimen import Specimen, specimen
 from minilp.nn import Module
 from minilp.recipe import Recipe
 from minilp.report import describe_recipe
@@ -79,7 +79,7 @@ def inspect(run: str | os.PathLike[str], *, recipe: str | Recipe | None = None, 
 
 def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | None = None, layer: str = "*",
                   seed: int = 0, step: int = 0,
-                  loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = classification_loss,
+                  loss: Callable[[Module, np.ndarray, np.ndarray], Tensor] = Specimen.loss,
                   name: str = "model", says: str = "") -> Inspection:
     """Measure what a model's formats do to its numbers in forward and backward passes on some batches.
 
@@ -90,7 +90,8 @@ def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | N
     model : Module
         A recipe may be applied, or not.
     batches : iterable of (x, y)
-        What ``loss`` takes beside the model, by default images and labels.
+        What ``loss`` takes beside the model, by default as :class:`minilp.models.specimen.Specimen` has it: images and
+        labels, say.
     recipe : Recipe, optional
         Code the tensors by this recipe instead of the model's own, which goes on to decide what the tensors are. It
         gets each tensor as the model's format got it, behind the transforms of the model's recipe; its own transforms
@@ -160,7 +161,7 @@ def inspect_model(model: Module, batches: Iterable[Batch], *, recipe: Recipe | N
 
 def inspect_recipe(model: str, recipe: str | Recipe, settings: Iterable[str] = (), *, batch_size: int = 8,
                    image: tuple[int, int, int] = (3, 32, 32)) -> Inspection:
-    """What each format of a recipe does to the tensors of a fresh model on random images: for groups and sizes.
+    """What each format of a recipe does to the tensors of a fresh model on random data: for groups and sizes.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def inspect_recipe(model: str, recipe: str | Recipe, settings: Iterable[str] = (
     settings : iterable of "key=value"
         Changes to the recipe.
     batch_size : int
-        Images.
+        Images or sentences.
     image : (int, int, int)
         Channels, height and width of an image.
 
@@ -183,12 +184,11 @@ def inspect_recipe(model: str, recipe: str | Recipe, settings: Iterable[str] = (
     chosen = _changed(recipe, settings)
     seeds = random.get_state()
     try:
-        built = chosen.apply(models.build(model, in_channels=image[0]))
+        made = specimen(model, batch_size, image=image)
+        built = chosen.apply(made.model)
     finally:
         random.set_state(seeds)
-    rng = np.random.default_rng(0)
-    batch = rng.standard_normal((batch_size, *image)).astype(np.float32), rng.integers(0, 10, batch_size)
-    return inspect_model(built, [batch], name=f"{model}, batch {batch_size}", says=describe_recipe(chosen))
+    return inspect_model(built, [(made.x, made.y)], name=f"{model}, batch {batch_size}", says=describe_recipe(chosen))
 
 
 def _changed(recipe: str | Recipe, settings: Iterable[str]) -> Recipe:

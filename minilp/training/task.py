@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from minilp.training.config import TrainConfig
 
 Batch = tuple[np.ndarray, np.ndarray]
-SEQUENCE_MODELS = ("transformer", "encoder")
-"""Models that read token numbers; all others read images."""
 
 
 class BatchLoader(Protocol):
