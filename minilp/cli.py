@@ -15,6 +15,7 @@ import minilp
 from minilp import data, figures, models, recipe, report, training
 from minilp.bench import cli as bench_cli
 from minilp.energy import command as energy_command
+from minilp.experiments import command as experiments_command
 
 
 def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
@@ -25,15 +26,6 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}") from None
     return convert
-
-
-def _rate(text: str) -> tuple[str, float]:
-    """``NAME=X``, a learning rate of one optimizer."""
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=X, such as sgd=0.1, got {text!r}") from None
 
 
 WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
@@ -112,26 +104,6 @@ def _data(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lns_theory(args: argparse.Namespace) -> int:
-    from minilp.experiments import lns_theory
-
-    print(lns_theory.table(lns_theory.update_errors(draws=args.draws, seed=args.seed)))
-    return 0
-
-
-def _update_bits(args: argparse.Namespace) -> int:
-    from minilp.experiments import update_bits, update_bits_report
-
-    if args.threads is not None:
-        minilp.set_num_threads(args.threads)
-    record = update_bits.sweep(rounding=args.rounding, seeds=range(args.seeds), rates=dict(args.lr),
-                               json_file=args.json, say=lambda line: print(line, flush=True))
-    print(f"\n{update_bits_report.table(record)}")
-    if args.plot:
-        print(f"plot: {args.plot}" if update_bits_report.plot(record, args.plot) else figures.MISSING)
-    return 0
-
-
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
@@ -196,31 +168,8 @@ def parser() -> argparse.ArgumentParser:
     energy_command.add_arguments(command("energy", energy_command.run, "Operations and energy of one training step, "
                                          "per layer and role, beside fp32 and fp8; the source of every price."))
 
-    _add_experiments(command("experiment", None, "Small experiments behind claims of the papers."))
+    experiments_command.add_arguments(command("experiment", None, "Small experiments behind claims of the papers."))
     return top
-
-
-def _add_experiments(sub: argparse.ArgumentParser) -> None:
-    which = sub.add_subparsers(title="experiments", required=True, metavar="EXPERIMENT")
-
-    words = "LNS-Madam's theory: quantisation errors of three update rules, and their bounds."
-    theory = which.add_parser("lns-theory", help=words, description=words, allow_abbrev=False)
-    theory.set_defaults(run=_lns_theory)
-    theory.add_argument("--draws", type=WHOLE, default=200, metavar="N", help="roundings of each step (default 200)")
-    theory.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="of weights, gradients and rounding")
-
-    words = "Madam, SGD and AdamW on stored weights of 16 down to 10 bits, some minutes on one core: table and plot."
-    bits = which.add_parser("update-bits", help=words, description=words, allow_abbrev=False)
-    bits.set_defaults(run=_update_bits)
-    bits.add_argument("--rounding", choices=("stochastic", "nearest"), default="stochastic",
-                      help="of updates (default stochastic)")
-    bits.add_argument("--seeds", type=WHOLE, default=1, metavar="N",
-                      help="runs of each, with seeds 0 to N-1 (default 1)")
-    bits.add_argument("--lr", type=_rate, action="append", default=[], metavar="NAME=X",
-                      help="learning rate of an optimizer, such as sgd=0.1, instead of the search's; may be repeated")
-    bits.add_argument("--json", metavar="FILE", help="record every run here; runs recorded already are not repeated")
-    bits.add_argument("--plot", metavar="FILE", help="draw accuracy against bits (PNG)")
-    bits.add_argument("--threads", type=WHOLE, metavar="N", help=THREADS)
 
 
 def _add_inspect(sub: argparse.ArgumentParser) -> None:

@@ -27,6 +27,8 @@ class Session:
         What to train.
     train : Dataset or ParallelText
         What to train on.
+    start : dict, optional
+        Arrays of a checkpoint (:func:`minilp.training.checkpoint.load`) whose parameters are to be trained further.
 
     Attributes
     ----------
@@ -43,13 +45,15 @@ class Session:
         Wall-clock time of this epoch: in the training loop, and altogether.
     """
 
-    def __init__(self, config: TrainConfig, train: Any) -> None:
+    def __init__(self, config: TrainConfig, train: Any, start: dict[str, Any] | None = None) -> None:
         random.manual_seed(config.seed)
         self.config, self.task = config, config.task
         self.described = self.task.describe(train)
         self.loader = self.task.loader(config, train, training=True)
         self.steps = -(-len(self.loader) // config.accumulate)
         self.model = build_model(config, self.described)
+        if start is not None:
+            load_model(self.model, start)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, config.epochs * self.steps)
         self.epoch = self.batch = 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilp import cli
-from minilp.experiments import Task, run_one, sweep, update_bits, update_bits_report
+from minilp.experiments import Task, run_one, sweep, widths, widths_report
 from minilp.formats import LNS
 
 RESULTS = pathlib.Path(__file__).resolve().parents[2] / "lessons" / "results"
@@ -42,8 +42,8 @@ def test_every_width_and_optimizer_is_recorded_at_the_rate_the_search_found(swep
 
 def test_a_finished_sweep_runs_nothing_and_a_cut_off_one_goes_on(swept, tmp_path, monkeypatch):
     record, _, _ = swept
-    ran, real = [], update_bits.run_one
-    monkeypatch.setattr(update_bits, "run_one", lambda *args: ran.append(args) or real(*args))
+    ran, real = [], widths.run_one
+    monkeypatch.setattr(widths, "run_one", lambda *args: ran.append(args) or real(*args))
     file = tmp_path / "rows.json"
     cut = {**record, "rows": record["rows"][:-1]}
     file.write_text(json.dumps(cut))
@@ -76,22 +76,22 @@ def test_narrow_weights_stay_where_they_are_under_small_steps_to_nearest():
 def test_a_diverged_run_is_a_row():
     found = run_one(dataclasses.replace(TINY, epochs=3), "sgd", 1e30, 16)
     assert found["diverged"] and found["test_acc"] is found["train_loss"] is found["unmoved"] is None
-    assert "diverged" in update_bits.describe(found)
+    assert "diverged" in widths.describe(found)
 
 
 @pytest.mark.parametrize("best", [2.0**-5, 0.25, 1.0, 4.0])
 def test_the_search_finds_the_lowest_loss_and_tries_both_neighbours(best):
     tried = []
-    found = update_bits.search(lambda lr: tried.append(lr) or {"train_loss": abs(np.log2(lr / best))}, 0.25)
+    found = widths.search(lambda lr: tried.append(lr) or {"train_loss": abs(np.log2(lr / best))}, 0.25)
     assert found == best and {best / 2, best * 2, 0.25} <= set(tried)
 
 
 def test_the_search_turns_away_from_divergence():
-    assert update_bits.search(lambda lr: {"train_loss": None if lr > 0.3 else 1 - lr}, 1.0) == 0.25
+    assert widths.search(lambda lr: {"train_loss": None if lr > 0.3 else 1 - lr}, 1.0) == 0.25
 
 
 def test_bad_arguments_are_named_before_anything_runs(swept, tmp_path, monkeypatch):
-    monkeypatch.setattr(update_bits, "run_one", None)
+    monkeypatch.setattr(widths, "run_one", None)
     with pytest.raises(ValueError, match=r"optimizers.*madam.*'adam'"):
         sweep(optimizers=("adam",), task=TINY)
     with pytest.raises(ValueError, match="bits"):
@@ -114,7 +114,7 @@ def test_the_table_has_means_over_seeds_and_the_loss_from_wide_to_narrow():
         row("madam", 0.5, 16, 0.9), row("madam", 0.5, 16, 0.8, seed=1), row("madam", 0.5, 10, 0.8),
         row("madam", 0.5, 10, 0.8, seed=1), row("madam", 0.25, 16, 0.1), row("sgd", 0.1, None, 0.7),
         row("sgd", 0.1, 16, 0.6), row("sgd", 0.1, 10, None)]}
-    lines = [line.split() for line in update_bits_report.table(record).splitlines()]
+    lines = [line.split() for line in widths_report.table(record).splitlines()]
     assert lines[0] == ["stochastic", "lr", "float32", "16", "10", "16", "to", "10"]
     assert lines[1] == ["madam", "0.5", "-", "85.00", "80.00", "-5.00"]
     assert lines[2] == ["sgd", "0.1", "70.00", "60.00", "diverged", "-"]
@@ -123,23 +123,24 @@ def test_the_table_has_means_over_seeds_and_the_loss_from_wide_to_narrow():
 def test_roundings_have_blocks_of_their_own_and_share_float32():
     record = {"learning_rates": {"stochastic": {"sgd": 0.1}, "nearest": {"sgd": 0.1}}, "rows": [
         row("sgd", 0.1, None, 0.7), row("sgd", 0.1, 16, 0.6), row("sgd", 0.1, 16, 0.5, rounding="nearest")]}
-    assert update_bits_report.scores(record) == {"stochastic": {"sgd": {None: [0.7], 16: [0.6]}},
+    assert widths_report.scores(record) == {"stochastic": {"sgd": {None: [0.7], 16: [0.6]}},
                                                  "nearest": {"sgd": {None: [0.7], 16: [0.5]}}}
 
 
 def test_the_plot_is_the_same_bytes_for_the_same_record(swept, tmp_path):
     pytest.importorskip("matplotlib")
     for name in ("a.png", "b.png"):
-        assert update_bits_report.plot(swept[0], tmp_path / name)
+        assert widths_report.plot(swept[0], tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_the_command_records_prints_and_draws(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    real = update_bits.sweep
-    monkeypatch.setattr(update_bits, "sweep", lambda **given: real((16,), ("sgd",), task=TINY, **given))
+    real = widths.sweep
+    monkeypatch.setattr(widths, "sweep", lambda bits, task, **given: real(bits, ("sgd",), task=TINY, **given))
     file, picture = tmp_path / "rows.json", tmp_path / "plot.png"
-    words = ["experiment", "update-bits", "--rounding", "nearest", "--json", str(file), "--plot", str(picture)]
+    words = ["experiment", "update-bits", "--bits", "16", "--rounding", "nearest", "--json", str(file),
+             "--plot", str(picture)]
     assert cli.main([*words, "--lr", "sgd=0.25"]) == 0
     out = capsys.readouterr().out
     rows = json.loads(file.read_text())["rows"]
@@ -158,9 +159,9 @@ def test_a_bad_rate_on_the_command_line_is_named(text, capsys):
 def test_the_recorded_sweep_is_complete_and_its_rates_are_those_of_the_search():
     record = json.loads((RESULTS / "update-bits-shapes10-small_cnn.json").read_text())
     assert record["task"] == dataclasses.asdict(Task()) and all(len(r["commit"]) == 40 for r in record["rows"])
-    found = update_bits_report.scores(record)["stochastic"]
+    found = widths_report.scores(record)["stochastic"]
     assert {name: set(widths) for name, widths in found.items()} == {
-        name: {None, *update_bits.BITS} for name in ("madam", "sgd", "adamw")}
+        name: {None, *widths.BITS} for name in ("madam", "sgd", "adamw")}
     for name, lr in record["learning_rates"]["stochastic"].items():
         losses = {r["lr"]: r["train_loss"] for r in record["rows"] if (r["optimizer"], r["bits"]) == (name, 16)}
         assert losses[lr] == min(losses.values()) and {lr / 2, lr * 2} <= set(losses)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minilp import figures
+from minilp.experiments.widths import score_name
 
 
 def scores(record: dict[str, Any]) -> dict[str, dict[str, dict[int | None, list[float | None]]]]:
@@ -15,7 +16,7 @@ def scores(record: dict[str, Any]) -> dict[str, dict[str, dict[int | None, list[
     Parameters
     ----------
     record : dict
-        As :func:`~minilp.experiments.update_bits.sweep` returns it.
+        As :func:`~minilp.experiments.widths.sweep` returns it.
 
     Returns
     -------
@@ -29,7 +30,7 @@ def scores(record: dict[str, Any]) -> dict[str, dict[str, dict[int | None, list[
             widths: dict[int | None, list[float | None]] = {}
             for row in sorted(record["rows"], key=lambda row: (-(row["bits"] or 99), row["seed"])):
                 if (row["optimizer"], row["lr"]) == (optimizer, lr) and row["rounding"] in (None, rounding):
-                    widths.setdefault(row["bits"], []).append(row["test_acc"])
+                    widths.setdefault(row["bits"], []).append(row[score_name(row)])
             found.setdefault(rounding, {})[optimizer] = widths
     return found
 
@@ -46,7 +47,7 @@ def table(record: dict[str, Any]) -> str:
     Parameters
     ----------
     record : dict
-        As :func:`~minilp.experiments.update_bits.sweep` returns it.
+        As :func:`~minilp.experiments.widths.sweep` returns it.
 
     Returns
     -------
@@ -73,7 +74,10 @@ def table(record: dict[str, Any]) -> str:
                           for i, (cell, size) in enumerate(zip(line, sizes, strict=True))) for line in lines]
         seeds = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         seeds += " seed" if counts == {1} else " seeds"
-        blocks.append("\n".join([*text, f"test accuracy in %, mean of {seeds}; rounding of updates: {rounding}"]))
+        what = score_name(record["rows"][0]).replace("_acc", " accuracy")
+        blocks.append("\n".join([*text, f"{what} in %, mean of {seeds}; rounding of updates: {rounding}"]))
+    if (before := record.get("before")) is not None:
+        blocks.append(f"before any step: {before[score_name(before)]:.2%}")
     return "\n\n".join(blocks)
 
 
@@ -83,7 +87,7 @@ def plot(record: dict[str, Any], path: str | os.PathLike[str]) -> bool:
     Parameters
     ----------
     record : dict
-        As :func:`~minilp.experiments.update_bits.sweep` returns it.
+        As :func:`~minilp.experiments.widths.sweep` returns it.
     path : path
         PNG file to write; the same record gives the same bytes.
 
@@ -106,9 +110,11 @@ def plot(record: dict[str, Any], path: str | os.PathLike[str]) -> bool:
             axes.plot([dot[0] for dot in dots], [dot[1] for dot in dots], f"C{number}.")
             if (limit := _mean(widths.get(None, []))) is not None:
                 axes.axhline(limit, color=f"C{number}", linestyle="--", linewidth=0.8)
+        if (before := record.get("before")) is not None:
+            axes.axhline(before[score_name(before)] * 100, color="black", linestyle=":", label="before any step")
         axes.invert_xaxis()
         axes.set(xlabel="bits of stored weights (dashed: float32)", title=f"updates rounded: {rounding}")
         axes.legend()
-    figure.axes[0].set_ylabel("test accuracy in %")
+    figure.axes[0].set_ylabel(score_name(record["rows"][0]).replace("_acc", " accuracy in %"))
     figures.save(figure, path)
     return True
