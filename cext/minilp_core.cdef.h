@@ -9,6 +9,9 @@ int mlp_set_tier(int tier);           /* MLP_UNSUPPORTED if the machine or the b
 int mlp_threads(void);                /* threads a parallel kernel will use */
 int mlp_set_threads(int n);           /* MLP_BAD_ARGUMENT if n < 1 */
 
+/* memory.c: from now on the C library keeps what is freed. MLP_UNSUPPORTED where it cannot be told. */
+int mlp_keep_freed_memory(void);
+
 /* pot_shift_mac.c: contractions of power-of-two codes as the paper's MAC does them, on unfolded rows.
  * a is (rows_a, depth) and b (rows_b, depth), int8 codes; the result is (rows_a, rows_b). */
 int mlp_pot_rows_int64(const int8_t *a, const int8_t *b, int64_t rows_a, int64_t rows_b, int64_t depth, int64_t *out);

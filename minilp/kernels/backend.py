@@ -38,6 +38,8 @@ def _load() -> tuple[Any, Any, str]:
         record = pathlib.Path(__file__).parent.parent / "_build_info.json"
         reason = json.loads(record.read_text())["reason"] if record.exists() else ""
         return None, None, reason or f"the compiled core is not there ({error})"
+    if not any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        core.lib.mlp_keep_freed_memory()  # for the whole process; who has tuned malloc knows better
     return core.lib, core.ffi, ""
 
 
