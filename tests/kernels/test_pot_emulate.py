@@ -120,7 +120,7 @@ def test_images_larger_than_the_caches(every_isa, case):
 
 @pytest.mark.parametrize("bits", [(4, 4, 4), (5, 5, 5)])
 def test_codes_beyond_the_format_are_refused(every_isa, bits):
-    """Found while the operands are packed; by the last image and the last weight as by the first, on either side of 0."""
+    """Found while operands are packed; by the last image and the last weight as by the first, on either side of 0."""
     for kind, (a, b, kw) in problem(np.random.default_rng(41), 67, 5, 6, (4, 5), bits=bits).items():
         top = 2 ** (bits[0] - 1) - 1
         pot_contract(kind, a, b, exponent=0, **kw)
