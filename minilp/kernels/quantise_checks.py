@@ -71,7 +71,8 @@ def check_scale(function: str, name: str, scale: Any, shape: tuple[int, ...], lo
     if scale.ndim != len(shape) or any(have not in (1, want) for have, want in zip(scale.shape, shape, strict=True)):
         raise ValueError(f"{function}: {name} must have the shape of the tensor, {shape}, with 1 where the scale is "
                          f"shared; got {scale.shape}")
-    if scale.size and (scale.min() < low or scale.max() > high):
+    smallest, largest = (scale.item(),) * 2 if scale.size == 1 else (scale.min(initial=low), scale.max(initial=high))
+    if smallest < low or largest > high:
         raise ValueError(f"{function}: {name} must lie in [{low}, {high}], got {scale.min()} to {scale.max()}")
     return scale
 

@@ -1,6 +1,7 @@
 """Tensors as the C kernels walk them: in storage order, with neighbouring axes merged wherever one loop can do both."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ def storage_order(x: np.ndarray) -> tuple[int, ...]:
 
     ``x.transpose(order)`` is C-contiguous whenever ``x`` is contiguous in some order.
     """
+    if x.flags.c_contiguous:
+        return tuple(range(x.ndim))
     return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
 
 
@@ -59,6 +62,8 @@ class Layout:
         ``drawing`` keeps the logical index apart (axes merge only where it runs on evenly); without it the index is 0.
         ``stored_scale``: the scales lie in the tensor's storage order, not in logical order.
         """
+        if not drawing and max(scale_shape, default=1) == 1:  # one scale: a single run through the memory
+            return Layout([math.prod(shape)], [0], [0])
         scale_steps, index_steps = [0] * len(shape), [0] * len(shape)
         scale_step = index_step = 1
         for axis in reversed(order if stored_scale else range(len(shape))):
