@@ -253,3 +253,21 @@ int mlp_mx_encode(const mlp_mx_element *g, const float *x, const uint32_t *draw,
 /* bench_peak.c: `rounds` rounds of arithmetic in registers, for the clock. kind: 0 float32 multiply-adds, 1 additions of
  * 16-bit lanes, 2 int8 multiply-adds. Returns how many of them a round has (not a status), -1 where the tier has none. */
 int64_t mlp_bench_peak(int kind, int64_t rounds);
+
+/* batched.c: batches of matrix products (batch, m, k) x (batch, k, n) on int8 codes that lie in any strides. Steps are
+ * distances in elements: between matrices, along m (or n) and along k. Sums times both scales, in double, are rounded
+ * to float32 once. */
+typedef struct {
+    int64_t batch, m, n, k;
+    int64_t run;                                       /* products of one run, at least 1; k / run counts scales */
+    const int8_t *a, *b;
+    int64_t step_a[3], step_b[3];
+    const void *values_a, *values_b;                   /* 256 numbers by code & 255: double (exact), float (runs) */
+    const float *scale_a, *scale_b;                    /* runs: factors of the numbers, or NULL */
+    int64_t scale_step_a[3], scale_step_b[3];          /* the last one from run to run */
+    const double *row_scale, *column_scale;            /* (batch, m), (batch, n) */
+    float *out;                                        /* (batch, m, n) */
+} mlp_batched;
+int mlp_batched_exact(const mlp_batched *q);           /* sums below 2^53: exact in any order */
+int mlp_batched_runs(const mlp_batched *q);            /* float32 sums in the order of batched_lanes.h */
+int mlp_batched_shift(const mlp_batched *q);           /* powers of two of at most 5 bits: shifts and additions */

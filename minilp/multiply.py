@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def executed() -> Iterator[collections.Counter[str]]:
     collections.Counter
         ``"KIND: HOW"`` -> number of contractions, filled at the end; HOW is ``"FORMAT x FORMAT in integers"`` (with
         ``" (table kernel)"`` behind it where that one ran, and for two PoT ``" (shift/add)"``, ``" (int8 digits)"`` or
-        ``" (NumPy)"``), ``"emulated in float64"`` or ``"float32"``.
+        ``" (NumPy)"``; with ``", one by one"`` behind it for a batch of matrix products that goes matrix by matrix),
+        ``"emulated in float64"`` or ``"float32"``.
     """
     before = _executed.copy()
     seen: collections.Counter[str] = collections.Counter()
@@ -76,19 +78,39 @@ def _multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> n
         if bad and not operand.format.sums_in_runs:
             raise ValueError(f"{spec.kind}: the {which} operand {operand.format} keeps its own scale along axis "
                              f"{bad[0]}, which this contraction sums over, and its kernel has one scale per sum")
+    result, how = _asked(a, b, spec)
+    if result is NotImplemented and spec.layout is not None:
+        result, how = _one_by_one(a, b, spec)
+    if result is NotImplemented:
+        result, how = float_contraction(a.decode().astype(np.float64), b.decode().astype(np.float64), spec), EMULATED
+    _executed[f"{spec.kind}: {how}"] += 1
+    return result.astype(np.float32, copy=False)
+
+
+def _asked(a: QTensor, b: QTensor, spec: Spec) -> tuple[Any, str]:
+    """The result of the first format, or table kernel, that has one, and how; NotImplemented if none has."""
+    speaker, other = sorted((a.format, b.format), key=lambda operand: operand.exact_contract)
     for fmt in (a.format, b.format):
+        if spec.layout is not None and not fmt.batches:
+            continue
         result = fmt.contract(a, b, spec)
         if result is not NotImplemented:
-            speaker, other = sorted((a.format, b.format), key=lambda operand: operand.exact_contract)
-            _executed[f"{spec.kind}: {a.format} x {b.format} {speaker.arithmetic_with(other)}"] += 1
-            return result
-    result = table_contract(a, b, spec)
-    if result is not NotImplemented:
-        _executed[f"{spec.kind}: {a.format} x {b.format} in integers {TABLE}"] += 1
-        return result
-    _executed[f"{spec.kind}: {EMULATED}"] += 1
-    wide = float_contraction(a.decode().astype(np.float64), b.decode().astype(np.float64), spec)
-    return wide.astype(np.float32)
+            return result, f"{a.format} x {b.format} {speaker.arithmetic_with(other, spec.layout is not None)}"
+    return table_contract(a, b, spec), f"{a.format} x {b.format} in integers {TABLE}"
+
+
+def _one_by_one(a: QTensor, b: QTensor, spec: Spec) -> tuple[Any, str]:
+    """A batch of matrix products as so many products of a linear layer."""
+    single = Spec({"nt": "linear", "nn": "linear_input_grad", "tn": "linear_weight_grad"}[spec.layout or ""])
+    found, how = [], EMULATED
+    for i in range(a.shape[0]):
+        result, how = _asked(a.matrix(i), b.matrix(i), single)
+        if result is NotImplemented:
+            return NotImplemented, EMULATED
+        found.append(result)
+    if not found:
+        return NotImplemented, EMULATED
+    return np.stack(found), how + ", one by one"
 
 
 def decoded(operand: QTensor | np.ndarray) -> np.ndarray:

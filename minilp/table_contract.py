@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minilp.formats import QTensor, Spec
+from minilp.formats import QTensor, Spec, batched
 from minilp.kernels import table
 
 TABLE = "(table kernel)"
@@ -32,8 +32,6 @@ def table_contract(a: QTensor, b: QTensor, spec: Spec) -> Any:
     OverflowError
         If a result is beyond the largest float32.
     """
-    if spec.layout is not None:
-        return NotImplemented
     tables: list[np.ndarray] = []
     units: list[np.ndarray] = []
     for q, axes in zip((a, b), spec.axes, strict=True):
@@ -44,7 +42,11 @@ def table_contract(a: QTensor, b: QTensor, spec: Spec) -> Any:
         if unit is NotImplemented or any(unit.shape[axis] > 1 for axis in axes):
             return NotImplemented
         tables.append(entries)
-        units.append(np.ravel(unit))
+        units.append(unit)
+    if spec.layout is not None:
+        return batched.exact(spec.layout, a.codes, b.codes, tables[0], tables[1],
+                             *batched.on_result(spec, units, (a, b)))
+    units = [np.ravel(unit) for unit in units]
     return table.contract(spec.kind, a.codes, b.codes, table_a=tables[0], table_b=tables[1], scale_a=units[0],
                           scale_b=units[1], stride=spec.stride, padding=spec.padding, dilation=spec.dilation,
                           groups=spec.groups, size=spec.size)

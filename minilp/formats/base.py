@@ -36,6 +36,9 @@ class Format(Costs, ABC):
         Bits that one scale takes in storage.
     sums_in_runs : bool
         Whether :meth:`contract` copes with a scale that varies along a reduced axis.
+    batches : bool
+        Whether :meth:`contract` takes batches of matrix products too (``Spec.layout``), or NotImplemented where it
+        cannot; without it the room cuts them into single products.
     blocks_along_sum : bool
         Whether scales belong to blocks along the axis that a contraction sums over. The room then keeps the float
         tensor, also for the backward pass, and calls :meth:`encode_along` once for each contraction.
@@ -50,6 +53,7 @@ class Format(Costs, ABC):
     name: ClassVar[str] = "format"
     scale_bits: ClassVar[int] = 32
     sums_in_runs: ClassVar[bool] = False
+    batches: ClassVar[bool] = False
     blocks_along_sum: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
     preserves_zero: ClassVar[bool] = True
@@ -176,13 +180,15 @@ class Format(Costs, ABC):
         """
         return NotImplemented
 
-    def arithmetic_with(self, other: Format) -> str:
+    def arithmetic_with(self, other: Format, batched: bool = False) -> str:
         """What reports say of a contraction with ``other``: :attr:`arithmetic`, unless that depends on the partner.
 
         Parameters
         ----------
         other : Format
             The other operand's format.
+        batched : bool
+            For a batch of matrix products.
 
         Returns
         -------

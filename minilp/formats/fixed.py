@@ -78,8 +78,7 @@ class Fixed(Format):
             If a result is beyond the largest float32.
         """
         pair = (a.format, b.format)
-        wide = all(isinstance(fmt, Fixed) for fmt in pair) and max(fmt.bits for fmt in pair) > 8
-        if spec.layout is not None or not wide:
+        if not all(isinstance(fmt, Fixed) for fmt in pair) or max(fmt.bits for fmt in pair) <= 8:
             return NotImplemented
         if any(q.scales[0].shape[axis] > 1 for q, axes in zip((a, b), spec.axes, strict=True) for axis in axes):
             return NotImplemented

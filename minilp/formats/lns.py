@@ -68,6 +68,7 @@ class LNS(Format):
     lut: int | None = None
     accumulator: int | None = None
     exact_contract: ClassVar[bool] = False  # float32 sums, or sums of rounded irrational constants
+    batches: ClassVar[bool] = True
     scaling: ClassVar[str] = "float32 per tensor or kept axis: the largest magnitude, which is the largest level"
     source: ClassVar[str] = "Zhao et al. 2022 (arXiv 2106.13914), re-implemented under stated assumptions"
 
@@ -216,7 +217,7 @@ class LNS(Format):
         ValueError
             If a scale varies along an axis that the contraction sums over.
         """
-        if spec.layout is not None or not (isinstance(a.format, LNS) and isinstance(b.format, LNS)):
+        if not (isinstance(a.format, LNS) and isinstance(b.format, LNS)):
             return NotImplemented
         return lns_contract.contract(a, b, spec)
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHORT = 2048  # a table of so many values stays in the first-level cache
 
 
-def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
+def contract(a: QTensor, b: QTensor, spec: Spec) -> Any:
     """Contract two LNS tensors the way the first one's format says.
 
     Parameters
@@ -31,8 +31,8 @@ def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        float32.
+    numpy.ndarray or NotImplemented
+        float32; NotImplemented for a batch of matrix products in bins, which go one by one.
 
     Raises
     ------
@@ -46,6 +46,8 @@ def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
                              f"this contraction sums over; LNS needs one scale per sum")
     if a.format.path == "float":  # type: ignore[attr-defined]
         return _in_float(a, b, spec)
+    if spec.layout is not None:
+        return NotImplemented
     from minilp.kernels.lns_bins import lns_contract  # the bins' tables are built on import
     fa: LNS = a.format  # type: ignore[assignment]
     fb: LNS = b.format  # type: ignore[assignment]
@@ -57,7 +59,7 @@ def contract(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
 def _in_float(a: QTensor, b: QTensor, spec: Spec) -> np.ndarray:
     """Float32 on the decoded values; activations and errors under one maximum are decoded inside the kernel."""
     left, right = _coded(a), _coded(b)
-    if left is None or spec.kind.startswith("linear"):
+    if left is None or not spec.kind.startswith("conv2d"):
         return float_contraction(a.decode(), b.decode(), spec)
     geometry = (spec.stride, spec.padding, spec.dilation, spec.groups, spec.size)
     if spec.kind != "conv2d_weight_grad":

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilp.formats import minifloat_explain
+from minilp.formats import batched, minifloat_explain
 from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
 from minilp.kernels import minifloat, reference_minifloat
 from minilp.kernels.quantise import absmax, kept_axes
+from minilp.kernels.reference_minifloat import CHUNK, RUNS
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Minifloat(Format):
     exp: int = 4
     man: int = 3
     scale_bits: ClassVar[int] = 8
+    batches: ClassVar[bool] = True
     scaling: ClassVar[str] = "power of two per tensor or kept axis, from the largest magnitude"
     source: ClassVar[str] = "OCP 8-bit Floating Point Specification (OFP8) 1.0; OCP Microscaling Formats 1.0"
 
@@ -154,7 +156,7 @@ class Minifloat(Format):
             If a result is beyond the largest float32.
         """
         fa, fb = a.format, b.format
-        if spec.layout is not None or not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
+        if not (isinstance(fa, Minifloat) and isinstance(fb, Minifloat)):
             return NotImplemented
         for q, axes in zip((a, b), spec.axes, strict=True):
             bad = [axis for axis in axes if q.scales[0].shape[axis] > 1]
@@ -166,6 +168,8 @@ class Minifloat(Format):
         tables = fa.table() is not None and fb.table() is not None
         if not wide and (tables or largest * spec.terms(a.shape, b.shape) >= 2**62):
             return NotImplemented
+        if spec.layout is not None:
+            return _batch(a, b, spec, wide, largest)
         return minifloat.contract(
             spec.kind, a.codes, b.codes, man_a=fa.man, man_b=fb.man, largest=largest, exact=not wide,
             scale_a=fa.unit(a).reshape(-1), scale_b=fb.unit(b).reshape(-1), stride=spec.stride, padding=spec.padding,
@@ -194,3 +198,16 @@ class Minifloat(Format):
     def explain(self, a: float, b: float) -> str:
         """One MAC, field by field, each operand encoded as a tensor of its own."""
         return minifloat_explain.explain(self, a, b)
+
+
+def _batch(a: QTensor, b: QTensor, spec: Spec, wide: bool, largest: int) -> Any:
+    """A batch of matrix products with the sums of single ones; NotImplemented where those are too long for it."""
+    terms = spec.terms(a.shape, b.shape)
+    fa: Minifloat = a.format  # type: ignore[assignment]
+    fb: Minifloat = b.format  # type: ignore[assignment]
+    scales = batched.on_result(spec, (fa.unit(a), fb.unit(b)), (a, b))
+    if not wide and largest * terms < 2**53:
+        return batched.exact(spec.layout or "", a.codes, b.codes, fa.integers(), fb.integers(), *scales)
+    if not wide or (spec.layout == "tn" and terms > CHUNK * RUNS):  # a weight gradient sums longer runs
+        return NotImplemented
+    return batched.runs(spec.layout or "", a.codes, b.codes, fa.integers(), fb.integers(), CHUNK, None, None, *scales)

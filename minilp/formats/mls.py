@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilp.formats import mls_explain
+from minilp.formats import batched, mls_explain
 from minilp.formats.base import Format
 from minilp.formats.mls_scales import GROUPS, dynamic_scales, group_axes, unit
 from minilp.formats.qtensor import QTensor
@@ -44,7 +44,8 @@ class MLS(Format):
         What rounds up past the largest xbar stays there, or becomes 1.0, which takes one bit more.
     group : {"nc", "n", "c", "none"}
         What shares a group scale in tensors of four axes (images, kernels) and of two (tokens): one scale per pair of
-        the first two axes, per index of the first or of the second, or a single one. Others are one group.
+        the first two axes, per index of the first or of the second, or a single one. In tensors of three axes
+        (attention's heads) every row has one, unless ``"none"``. Others are one group.
     underflow : {"gradual", "sudden"}
         Denormals below the smallest normal binade; or, as an ablation, a binade more and then zero, also one bit more.
     least : int
@@ -66,6 +67,7 @@ class MLS(Format):
     least: int = 4
     clamp_grad: bool = False
     sums_in_runs: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
     exact_contract: ClassVar[bool] = False  # exact inside a group; groups are summed in float32
     source: ClassVar[str] = "Zhong et al. 2020 (arXiv 2006.02804), re-implemented under stated assumptions"
 
@@ -197,8 +199,10 @@ class MLS(Format):
         to float32, nearest even; the power of two by exponent; one float32 add. Tensor scales come once, at the end.
         Only with another MLS operand; NotImplemented too if a tensor scale varies along a summed axis.
         """
-        if spec.layout is not None or not (isinstance(a.format, MLS) and isinstance(b.format, MLS)):
+        if not (isinstance(a.format, MLS) and isinstance(b.format, MLS)):
             return NotImplemented
+        if spec.layout is not None:
+            return _batch(a, b, spec)
         for q, kept in zip((a, b), spec.kept, strict=True):
             if any(n > 1 for axis, n in enumerate(q.scales[0].shape) if axis != kept):
                 return NotImplemented
@@ -261,3 +265,29 @@ class MLS(Format):
         words = super().__str__()[4:-1].split(", ")
         rest = [word for word in words if word and not word.startswith(("exp=", "man="))]
         return f"MLS({', '.join([f'exp={self.exp}', f'man={self.man}', *rest])})"
+
+
+def _batch(a: QTensor, b: QTensor, spec: Spec) -> Any:
+    """A batch of matrix products with the bits of single ones; NotImplemented where group scales or sums go far.
+
+    Where group scales vary along the sum, every product is a group; its float32 sum is that of the numbers themselves,
+    since products of so few bits are exact. Where they do not, the sum of integers is exact and is one group.
+    """
+    factors, runs, bits = [], False, 4
+    for q, axes in zip((a, b), spec.axes, strict=True):
+        tensor, exponent, mantissa = q.scales
+        if any(tensor.shape[axis] > 1 for axis in axes):
+            return NotImplemented
+        fmt: MLS = q.format  # type: ignore[assignment]
+        factors.append(batched.factors(1 + mantissa / 2**fmt.group_man, -exponent))
+        runs |= exponent.shape[axes[0]] > 1 or mantissa.shape[axes[0]] > 1
+        bits += int(fmt.integers()[-1]).bit_length()
+    terms = spec.terms(a.shape, b.shape)
+    if factors[0] is None or factors[1] is None or bits + (0 if runs else (terms - 1).bit_length()) > 24:
+        return NotImplemented
+    fa: MLS = a.format  # type: ignore[assignment]
+    fb: MLS = b.format  # type: ignore[assignment]
+    units = [q.scales[0].astype(np.float64) * 2.0**-fmt.fraction_bits for q, fmt in ((a, fa), (b, fb))]
+    return batched.runs(spec.layout or "", a.codes, b.codes, fa.wide_table(), fb.wide_table(),
+                        1 if runs else max(terms, 1), factors[0], factors[1],
+                        *batched.on_result(spec, units, (a, b)))

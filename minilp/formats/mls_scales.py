@@ -16,7 +16,8 @@ def group_axes(shape: tuple[int, ...], group: str, least: int) -> tuple[int, ...
     Parameters
     ----------
     shape : tuple of int
-        Only tensors of four axes and of two have groups.
+        Only tensors of four axes and of two have groups, and those of three, which are batches of matrices (attention's
+        heads): their groups are rows, tokens, unless the grouping is ``"none"``.
     group : {"nc", "n", "c", "none"}
         The grouping asked for.
     least : int
@@ -27,6 +28,8 @@ def group_axes(shape: tuple[int, ...], group: str, least: int) -> tuple[int, ...
     tuple of int
         Out of 0 and 1.
     """
+    if len(shape) == 3:
+        return () if group == "none" else (0, 1)
     if len(shape) not in (2, 4):
         return ()
     axes = _AXES[group]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilp.formats import mx_explain
+from minilp.formats import batched, mx_explain
 from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
@@ -59,6 +59,7 @@ class MX(Format):
     scale_rule: str = "floor"
     scale_bits: ClassVar[int] = 8
     sums_in_runs: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
     blocks_along_sum: ClassVar[bool] = True
     exact_contract: ClassVar[bool] = False  # exact inside a block; blocks are summed in float32
     arithmetic: ClassVar[str] = "by integer sums inside blocks"
@@ -165,8 +166,7 @@ class MX(Format):
         With another MX of the same block size; elements may differ. NotImplemented if a scale varies inside a block of
         this contraction, which is so for codes of another one.
         """
-        both = isinstance(a.format, MX) and isinstance(b.format, MX) and a.format.block == b.format.block
-        if spec.layout is not None or not both:
+        if not (isinstance(a.format, MX) and isinstance(b.format, MX) and a.format.block == b.format.block):
             return NotImplemented
         operands = []
         for position, q in enumerate((a, b)):
@@ -175,6 +175,8 @@ class MX(Format):
                 return NotImplemented
             operands.append(Operand(q.codes, q.format.level, exponent))  # type: ignore[attr-defined]
         left, right = operands
+        if spec.layout is not None:
+            return _batch(left, right, spec, self.block)
         return mx_contract(spec.kind, left, right, self.block, stride=spec.stride, padding=spec.padding,
                            dilation=spec.dilation, groups=spec.groups, size=spec.size)
 
@@ -223,3 +225,15 @@ class MX(Format):
     def explain(self, a: float, b: float) -> str:
         """One MAC: scale, element, integer and exponents, each operand the largest of its block."""
         return mx_explain.explain(self, a, b)
+
+
+def _batch(a: Operand, b: Operand, spec: Spec, block: int) -> Any:
+    """A batch of matrix products with the bits of single ones; NotImplemented where scales or block sums go far."""
+    bits = sum(int(q.element.integers().max()).bit_length() for q in (a, b)) + (block - 1).bit_length()
+    top = [int(q.exponent.max(initial=-BIAS)) for q in (a, b)]
+    factors = [batched.factors(np.ones(1), q.exponent - most) for q, most in zip((a, b), top, strict=True)]
+    if bits > 24 or factors[0] is None or factors[1] is None:
+        return NotImplemented
+    units = [np.full((1, 1, 1), 2.0 ** (most + q.element.step)) for q, most in zip((a, b), top, strict=True)]
+    return batched.runs(spec.layout or "", a.codes, b.codes, a.element.integers(), b.element.integers(), block,
+                        factors[0], factors[1], units[0], units[1])

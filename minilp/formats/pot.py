@@ -13,13 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minilp.formats import batched
 from minilp.formats.base import Format
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
+from minilp.kernels.backend import active, kernel_family
 from minilp.kernels.pot import pot_contract
 from minilp.kernels.pot_emulate import WORDS, family
 from minilp.kernels.quantise import absmax, kept_axes, pot_decode, pot_encode, pot_encode_clipped
+from minilp.kernels.reference_batched import power_values
 from minilp.kernels.reference_quantise import THRESHOLDS
 
 INT64_ROOM = 62  # bits of magnitude an int64 accumulator may reach: sign and one bit to spare
@@ -71,6 +74,7 @@ class PoT(Format):
     underflow: str = "rounded"
     accumulate: str = "exact"
     scale_bits: ClassVar[int] = 8
+    batches: ClassVar[bool] = True
     scaling: ClassVar[str] = "2^beta per tensor or kept axis: the largest magnitude lands on the largest power"
     source: ClassVar[str] = "Liu et al. 2023 (arXiv 2302.14458), re-implemented under stated assumptions"
 
@@ -135,10 +139,15 @@ class PoT(Format):
         """sign * 2^(k + beta), float32."""
         return pot_decode(q.codes, q.scales[0], self.bits)
 
-    def arithmetic_with(self, other: Format) -> str:
-        """``in integers``, and by which family of kernels: ``(shift/add)``, ``(int8 digits)`` or ``(NumPy)``."""
+    def arithmetic_with(self, other: Format, batched: bool = False) -> str:
+        """``in integers``, and by which family of kernels: ``(shift/add)``, ``(int8 digits)`` or ``(NumPy)``.
+
+        A batch of matrix products has ``(integers in float64)`` in place of the int8 digits: exact as well.
+        """
         if not isinstance(other, PoT):
             return self.arithmetic
+        if batched and _batched_family(self, other) == "emulate":
+            return f"{self.arithmetic} (integers in float64)"
         accumulate = "int32" if "int32" in (self.accumulate, other.accumulate) else "int64"
         return f"{self.arithmetic} ({WORDS[family(self.bits, other.bits, accumulate)]})"
 
@@ -161,9 +170,11 @@ class PoT(Format):
         RuntimeWarning
             If ``accumulate="int32"`` and additions overflowed; the message has their number.
         """
-        if spec.layout is not None or not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
+        if not (isinstance(a.format, PoT) and isinstance(b.format, PoT)):
             return NotImplemented
         fa, fb = a.format, b.format
+        if spec.layout is not None:
+            return _batch(a, b, spec)
         along = [_kept_scale(q, axes, spec, which) for q, axes, which in
                  zip((a, b), spec.axes, ("first", "second"), strict=True)]
         common = [int(beta.max(initial=-126)) for beta in along]
@@ -241,6 +252,25 @@ class PoT(Format):
             f"result      {integer * 2.0**exponent:g}   (exact product {a * b:g})",
         ]
         return "\n".join(lines)
+
+
+def _batched_family(a: Format, b: Format) -> str:
+    """``shift`` or ``emulate`` for a batch; emulating is the faster one on every tier."""
+    wanted = kernel_family()
+    return "shift" if wanted == "shift" or active() != "c" else "emulate"
+
+
+def _batch(a: QTensor, b: QTensor, spec: Spec) -> Any:
+    """A batch of matrix products, NotImplemented for 6 bits and the modelled accumulator."""
+    fa, fb = a.format, b.format
+    if any(fmt.bits > 5 or fmt.accumulate == "int32" for fmt in (fa, fb)):  # type: ignore[attr-defined]
+        return NotImplemented
+    assert spec.layout is not None
+    units = [np.ldexp(1.0, q.scales[0] - q.format.emax) for q in (a, b)]  # type: ignore[attr-defined]
+    scales = batched.on_result(spec, units, (a, b))
+    if _batched_family(fa, fb) == "shift":
+        return batched.powers(spec.layout, a.codes, b.codes, *scales)
+    return batched.exact(spec.layout, a.codes, b.codes, power_values(), power_values(), *scales)
 
 
 def _kept_scale(q: QTensor, summed: tuple[int, ...], spec: Spec, which: str) -> np.ndarray:

@@ -107,6 +107,11 @@ class QTensor:
         scales = tuple(scale.reshape(scale.shape[:fixed] + tail) for scale in self.scales)
         return QTensor(self.format, codes, scales, keep=self.keep)
 
+    def matrix(self, index: int) -> QTensor:
+        """One slice along the first axis as a tensor of its own; codes and scales are views."""
+        scales = tuple(scale[index if scale.shape[0] > 1 else 0] for scale in self.scales)
+        return QTensor(self.format, self.codes[index], scales, keep=tuple(axis - 1 for axis in self.keep if axis))
+
     def pack(self) -> np.ndarray:
         """The codes in ``nbytes_payload`` bytes (uint8), logical C order; :meth:`unpack` reads them back.
 

@@ -10,7 +10,7 @@ from minilp.testing.runner import law, numbers, same
 
 @law("the contraction of codes is exact, or refused (declare exact_contract = False where it rounds)")
 def _contraction(fmt: Format, rng: np.random.Generator) -> None:
-    for spec, a_shape, b_shape in contractions():
+    for spec, a_shape, b_shape in contractions() + (products() if fmt.batches else []):
         for keep_a, keep_b in (((), ()), ((spec.kept[0],), ()), ((), (spec.kept[1],)), ((spec.axes[0][0],), ())):
             a, b = fmt.encode(numbers(rng, *a_shape), keep=keep_a), fmt.encode(numbers(rng, *b_shape), keep=keep_b)
             try:
@@ -25,6 +25,12 @@ def _contraction(fmt: Format, rng: np.random.Generator) -> None:
             assert got.dtype == np.float32, f"{spec}: the result is {got.dtype}"
             if fmt.exact_contract:
                 same(got, exact.contraction(a.decode(), b.decode(), spec), f"{spec}, keep={keep_a} and {keep_b}")
+
+
+def products() -> list[tuple[Spec, tuple[int, ...], tuple[int, ...]]]:
+    """Small batches of matrix products of every layout, with the shapes of their operands."""
+    return [(Spec("scores"), (2, 3, 7), (2, 5, 7)), (Spec("context"), (2, 3, 5), (2, 5, 7)),
+            (Spec("scores_key_grad"), (2, 3, 5), (2, 3, 7))]
 
 
 def contractions() -> list[tuple[Spec, tuple[int, ...], tuple[int, ...]]]:

@@ -62,6 +62,8 @@ def round_to_float32(integer: int, exponent: int) -> float:
 
 def integer_contraction(a: Any, b: Any, spec: Spec) -> Any:
     """The contraction of two object arrays of integers; an object array."""
+    if spec.layout is not None:
+        return np.matmul(a.swapaxes(1, 2) if spec.layout == "tn" else a, b.swapaxes(1, 2) if spec.layout == "nt" else b)
     if spec.kind == "linear":
         return np.dot(a, b.T)
     if spec.kind == "linear_input_grad":

@@ -88,8 +88,9 @@ def _memory_order(fmt: Format, rng: np.random.Generator) -> None:
 @law("transposed and reshaped codes decode to the transposed and reshaped values")
 def _views(fmt: Format, rng: np.random.Generator) -> None:
     for keep in ((), (0,)):
-        q = fmt.encode(numbers(rng, 4, 3, 2), keep=keep)
-        same(q.transpose(2, 0, 1).decode(), q.decode().transpose(2, 0, 1), f"transpose, keep={keep}")
+        q = fmt.encode(numbers(rng, 4, 3, 2, 1, 1), keep=keep)  # five axes: no format has groups of its own there
+        turned = (2, 0, 1, 4, 3)
+        same(q.transpose(*turned).decode(), q.decode().transpose(turned), f"transpose, keep={keep}")
         same(q.reshape(4, -1).decode(), q.decode().reshape(4, -1), f"reshape, keep={keep}")
 
 
