@@ -155,6 +155,8 @@ int mlp_minifloat_conv2d_weight_grad(const mlp_f32_geometry *g, int exact, const
  * `scale`. A group is one index of the sum's outermost axis, or with `one` all of it: scales then have 1 in the place of
  * that axis. `wide` is needed where the products inside a group and four bits more do not fit 31 bits, or two exponents
  * exceed 118 in sum; `product` bounds the product of two integers. Every size is at least 1. */
+int mlp_mls_scales(const float *maxima, int64_t n, int group_exp, int group_man, float *tensor, int16_t *exponent,
+                   int8_t *mantissa, double *unit);
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
                    const uint32_t *key, uint64_t offset, uint32_t *largest);

@@ -2,6 +2,7 @@
  * groups in ascending order. Where no group scale varies along the sum, the whole sum is one group: a single integer.
  * Twins in minilp/kernels/reference_mls.py.
  *
+ *   mls_scales.c   group maxima to scales
  *   mls_encode.c   real numbers to levels
  *   mls_lanes.h    the vector loops, one body for all tiers; instantiated by mls_tiers.c
  *   mls_rows.c     forward and input gradient: lanes are samples, a group is an input channel of the contraction

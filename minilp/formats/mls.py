@@ -16,11 +16,11 @@ import numpy as np
 
 from minilp.formats import batched, mls_explain
 from minilp.formats.base import Format
-from minilp.formats.mls_scales import GROUPS, dynamic_scales, group_axes, unit
+from minilp.formats.mls_scales import GROUPS, group_axes, unit
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
-from minilp.kernels.mls import Operand, mls_contract, mls_encode
+from minilp.kernels.mls import Operand, mls_contract, mls_encode, mls_scales
 from minilp.kernels.quantise import absmax, kept_axes
 from minilp.kernels.quantise_checks import NotFiniteError, not_finite
 from minilp.kernels.storage import storage_order
@@ -168,9 +168,12 @@ class MLS(Format):
                 maxima = absmax(x.transpose(order), [order.index(axis) for axis in {*kept, *axes}])
             except NotFiniteError:
                 raise not_finite(x, "x") from None  # names the index in x, not in its storage
-            scales = dynamic_scales(maxima.transpose(np.argsort(order)), kept, self.group_exp, self.group_man)
-        codes = mls_encode(x, unit(scales, self.group_man, x.shape), self.man, self.binades, self.top_code,
-                           self.underflow == "sudden", stream)
+            fresh, units = mls_scales(maxima, tuple(order.index(axis) for axis in kept), self.group_exp, self.group_man)
+            back = [order.index(axis) for axis in range(x.ndim)]
+            scales, units = tuple(scale.transpose(back) for scale in fresh), units.transpose(back)
+        else:
+            units = unit(scales, self.group_man, x.shape)
+        codes = mls_encode(x, units, self.man, self.binades, self.top_code, self.underflow == "sudden", stream)
         return QTensor(self, codes, scales, keep=kept)
 
     def decode(self, q: QTensor) -> np.ndarray:
@@ -260,6 +263,7 @@ class MLS(Format):
         """One MAC: fields, integers, shifts and scales, each operand a group of a tensor whose maximum is 1."""
         return mls_explain.explain(self, a, b)
 
+    @functools.cache  # noqa: B019 (as wide_table: every contraction is counted under its formats' names)
     def __str__(self) -> str:
         """Such as ``MLS(exp=2, man=1)``, and whatever else is not at its default."""
         words = super().__str__()[4:-1].split(", ")

@@ -1,4 +1,4 @@
-"""The two levels of scales of MLS: which elements form a group, and the scales of a tensor from its group maxima."""
+"""The two levels of scales of MLS: which elements form a group, and both scales of an element in one number."""
 from __future__ import annotations
 
 import math
@@ -7,7 +7,6 @@ import numpy as np
 
 GROUPS = ("nc", "n", "c", "none")
 _AXES = {"nc": (0, 1), "n": (0,), "c": (1,), "none": ()}
-FLOOR = 2.0**-126  # of a group's maximum, relative to the tensor's; takes the place of the authors' absolute 1e-10
 
 
 def group_axes(shape: tuple[int, ...], group: str, least: int) -> tuple[int, ...]:
@@ -36,37 +35,6 @@ def group_axes(shape: tuple[int, ...], group: str, least: int) -> tuple[int, ...
     if math.prod(n for axis, n in enumerate(shape) if axis not in axes) < least and axes:
         return (0,)
     return axes
-
-
-def dynamic_scales(maxima: np.ndarray, keep: tuple[int, ...], group_exp: int,
-                   group_man: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tensor and group scales from the group maxima, group scales rounded up.
-
-    Parameters
-    ----------
-    maxima : numpy.ndarray
-        float32 largest magnitude of every group, with 1 for the axes that share it.
-    keep : tuple of int
-        Axes whose slices are tensors of their own.
-    group_exp, group_man : int
-        Bits of a group scale.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        S_t float32 (1 for an all-zero tensor); e_g int16; m_g int8. S_g is at least the group's maximum over S_t; an
-        all-zero group has S_g = 1.
-    """
-    shared = tuple(axis for axis in range(maxima.ndim) if axis not in keep)
-    tensor = maxima.max(axis=shared, keepdims=True, initial=0)
-    tensor = np.where(tensor == 0, np.float32(1), tensor).astype(np.float32)
-    # the float64 quotient of two float32 numbers falls on the same side of 1 and 1.5 times a power of two as the exact
-    quotient = np.maximum(maxima.astype(np.float64) / tensor, FLOOR)
-    quotient = np.where(maxima == 0, 1.0, quotient)
-    # exponent and group_man mantissa bits, one integer, of the quotient's bits rounded up: a carry moves the exponent
-    field = (quotient.view(np.int64) + ((1 << (52 - group_man)) - 1)) >> (52 - group_man)
-    field = np.maximum(field, (1023 + 1 - 2**group_exp) << group_man)
-    return (tensor, (1023 - (field >> group_man)).astype(np.int16), (field & (2**group_man - 1)).astype(np.int8))
 
 
 def unit(scales: tuple[np.ndarray, ...], group_man: int, shape: tuple[int, ...]) -> np.ndarray:

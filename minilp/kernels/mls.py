@@ -1,4 +1,4 @@
-"""MLS kernels: rounding to levels under group scales, and contractions in integers inside a group.
+"""MLS kernels: group scales, rounding to levels under them, and contractions in integers inside a group.
 
 Each function checks its operands, chooses the C kernel or its NumPy twin (:mod:`minilp.kernels.reference_mls`), and
 gives the result its layout. Both give the same bits.
@@ -64,6 +64,39 @@ class Operand:
     def largest(self) -> int:
         """Largest integer."""
         return int(self.table.max())
+
+
+def mls_scales(maxima: Array, keep: tuple[int, ...], group_exp: int,
+               group_man: int) -> tuple[tuple[Array, Array, Array], Array]:
+    """Tensor and group scales from the group maxima, group scales rounded up.
+
+    Parameters
+    ----------
+    maxima : np.ndarray
+        float32, not negative: the largest magnitude of every group, with 1 for the axes that share it.
+    keep : tuple of int
+        Axes whose slices are tensors of their own.
+    group_exp, group_man : int
+        Bits of a group scale.
+
+    Returns
+    -------
+    tuple
+        (S_t, e_g, m_g): float32 (1 for an all-zero tensor), int16 and int8, ``S_g = (1 + m_g / 2^group_man) 2^-e_g``
+        at least the group's maximum over S_t (an all-zero group has S_g = 1); and S_t * S_g, float64, which holds it
+        exactly.
+    """
+    if active() != "c" or keep or not maxima.size or not maxima.flags.c_contiguous:
+        return reference_mls.scales(maxima, keep, group_exp, group_man)
+    tensor = np.empty((1,) * maxima.ndim, np.float32)
+    exponent, mantissa = np.empty(maxima.shape, np.int16), np.empty(maxima.shape, np.int8)
+    unit = np.empty(maxima.shape, np.float64)
+    status = lib().mlp_mls_scales(ffi.from_buffer("float *", maxima), maxima.size, group_exp, group_man,
+                                  ffi.from_buffer("float *", tensor), ffi.from_buffer("int16_t *", exponent),
+                                  ffi.from_buffer("int8_t *", mantissa), ffi.from_buffer("double *", unit))
+    check(status, "mls_scales")
+    count("mls_scales")
+    return (tensor, exponent, mantissa), unit
 
 
 def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: bool = False, stream: Any = None,

@@ -1,4 +1,4 @@
-"""NumPy twins of the MLS kernels: rounding to levels, and contractions that sum integers group by group.
+"""NumPy twins of the MLS kernels: group scales, rounding to levels, and contractions that sum integers group by group.
 
 A contraction runs over an outer index (input channel, output channel or sample: the one that group scales may follow)
 and an inner one. Group g gives an integer P; with the significands' product s and the exponents' sum e the term is
@@ -14,6 +14,40 @@ import numpy as np
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_pot import unfold, unfold_error
 from minilp.kernels.reference_quantise import logical_bits
+
+FLOOR = 2.0**-126
+"""Least maximum of a group, relative to the tensor's; takes the place of the authors' absolute 1e-10."""
+
+
+def scales(maxima: Array, keep: tuple[int, ...], group_exp: int,
+           group_man: int) -> tuple[tuple[Array, Array, Array], Array]:
+    """Tensor and group scales, and the product of both; twin of ``mlp_mls_scales``, which knows one tensor scale only.
+
+    Parameters
+    ----------
+    maxima : np.ndarray
+        float32 largest magnitude of every group, with 1 for the axes that share it.
+    keep : tuple of int
+        Axes whose slices are tensors of their own.
+    group_exp, group_man : int
+        Bits of a group scale.
+
+    Returns
+    -------
+    tuple
+        (S_t float32, e_g int16, m_g int8) and S_t * S_g, float64.
+    """
+    shared = tuple(axis for axis in range(maxima.ndim) if axis not in keep)
+    tensor = maxima.max(axis=shared, keepdims=True, initial=0)
+    tensor = np.where(tensor == 0, np.float32(1), tensor).astype(np.float32)
+    # the float64 quotient of two float32 numbers falls on the same side of 1 and 1.5 times a power of two as the exact
+    quotient = np.maximum(maxima.astype(np.float64) / tensor, FLOOR)
+    quotient = np.where(maxima == 0, 1.0, quotient)
+    # exponent and group_man mantissa bits, one integer, of the quotient's bits rounded up: a carry moves the exponent
+    field = (quotient.view(np.int64) + ((1 << (52 - group_man)) - 1)) >> (52 - group_man)
+    field = np.maximum(field, (1023 + 1 - 2**group_exp) << group_man)
+    unit = tensor.astype(np.float64) * (field << (52 - group_man)).view(np.float64)
+    return (tensor, (1023 - (field >> group_man)).astype(np.int16), (field & (2**group_man - 1)).astype(np.int8)), unit
 
 
 def encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: bool, stream: Any) -> Array:

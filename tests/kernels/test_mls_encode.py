@@ -4,7 +4,7 @@ import pytest
 
 from minilp.formats import Stream
 from minilp.kernels import use_backend
-from minilp.kernels.mls import mls_encode
+from minilp.kernels.mls import mls_encode, mls_scales
 
 FORMATS = [(1, 3, 7), (1, 3, 8), (4, 3, 63), (0, 1, 1), (2, 8, 35), (6, 1, 127)]  # man, binades, top
 
@@ -73,3 +73,20 @@ def test_units_without_a_normal_reciprocal(isa):
     same(x, np.full(1, 2.0**-125), (1, 3, 7))
     same(x, np.full(1, 2.0**-140), (1, 3, 7))
     same(np.array([3e38, -1e38, 0, 5e37], np.float32), np.full(1, 1.5 * 2.0**127), (1, 3, 7))
+
+
+@pytest.mark.parametrize("bits", [(8, 1), (8, 0), (2, 1), (1, 0)])
+def test_scales_equal_the_twin(needs_c, bits):
+    """Zeros, subnormals, and maxima next to 1 and 1.5 times powers of two of the largest."""
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 3, 17, 1023):
+        largest = np.float32(rng.uniform(1e-3, 7))
+        exact = largest * np.array([1, 1.5])[rng.integers(0, 2, n)] * 2.0**-rng.integers(1, 140, n)
+        maxima = (exact.astype(np.float32).view(np.int32) + rng.integers(-1, 2, n, dtype=np.int32)).view(np.float32)
+        maxima = np.maximum(np.where(rng.random(n) < 0.1, 0, maxima), 0).astype(np.float32)
+        for some in (maxima, np.append(maxima, largest), np.zeros(n, np.float32)):
+            got, got_unit = mls_scales(some, (), *bits)
+            with use_backend("numpy"):
+                want, want_unit = mls_scales(some, (), *bits)
+            for a, b in zip((*got, got_unit), (*want, want_unit), strict=True):
+                assert a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
