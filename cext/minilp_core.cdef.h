@@ -225,6 +225,14 @@ int mlp_lns_narrow_contract(const mlp_lns_narrow *g, int64_t *overflows);   /* a
  * a block fit 31 bits; scales are powers of two such that no term is subnormal. Every size is at least 1. */
 int64_t mlp_mx_lanes(void);                            /* int32 lanes of a vector, not a status */
 typedef struct {
+    const int8_t *codes;               /* (channels, *size, batch) */
+    const int32_t *table;              /* the integer of each code & 255 */
+    int32_t *out;                      /* (pairs, *padded, lanes), or (channels / lanes, *padded, pairs, lanes) */
+    int64_t channels, batch, block, pairs, lanes, size[2], padded[2], before[2];
+} mlp_mx_pairs;
+int mlp_mx_pair_channels(const mlp_mx_pairs *g);
+int mlp_mx_pair_images(const mlp_mx_pairs *g);
+typedef struct {
     const int32_t *input;                              /* (all_pairs, *in_size, lanes) */
     const int32_t *weight;                             /* (out_channels, blocks, *kernel, pairs) */
     const float *scale_input, *scale_weight;           /* (blocks, *in_size, lanes); (out_channels, blocks, *kernel) */

@@ -2,6 +2,7 @@
  * minilp/kernels/reference_mx.py.
  *
  *   mx_encode.c  real numbers to levels and scales
+ *   mx_pairs.c   levels to pairs of integers, with padding
  *   mx_lanes.h   the vector loops, one body for all tiers
  *   mx_tiers.c   their instances and the drivers
  *

@@ -9,11 +9,11 @@ import numpy as np
 
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
+from minilp.kernels.mls_c import POINTERS
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 from minilp.kernels.reference_quantise import INFINITY_BITS
 
-C_TYPES = {"int32": "int32_t", "float32": "float"}
 FIRST = 0 if sys.byteorder == "little" else 1  # where the low half of an int32 lies
 
 
@@ -42,11 +42,10 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
         float32 in storage order.
     """
     name = f"mx_{g.kind}[{vector_tier()}]"
-    left, right = (table.astype(np.int16)[codes.view(np.uint8)]
-                   for table, codes in ((integers_a, a), (integers_b, b)))
     scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
+    tables = [table.astype(np.int32) for table in (integers_a, integers_b)]
     run = _weight_grad if g.kind == "conv2d_weight_grad" else _rows
-    result = run(left, right, scales[0], scales[1], g, block, scale, name)
+    result = run(a, b, tables[0], tables[1], scales[0], scales[1], g, block, scale, name)
     count(name)
     return result
 
@@ -96,10 +95,20 @@ def _whole(first: Array, length: int, block: int) -> Array:
     return (first % block + 1 < block) & (first + 1 < length)
 
 
-def _rows(x: Array, w: Array, scale_x: Array, scale_w: Array, g: Geometry, block: int, scale: float,
-          name: str) -> Array:
+def _paired(how: str, codes: Array, table: Array, shape: tuple[int, ...], block: int, **more: Any) -> Array:
+    """Codes (C, H, W, N) as pairs of integers with their padding, by ``mlp_mx_pair_channels`` or ``_images``."""
+    out = empty(shape, np.int32)
+    status = _call("mlp_mx_pairs", f"mlp_mx_pair_{how}", codes=codes, table=table, out=out, channels=len(codes),
+                   size=codes.shape[1:3], batch=codes.shape[3], block=block, **more)
+    check(status, f"mx_pair_{how}")
+    return out
+
+
+def _rows(x: Array, w: Array, table_x: Array, table_w: Array, scale_x: Array, scale_w: Array, g: Geometry,
+          block: int, scale: float, name: str) -> Array:
     """Forward and input gradient: pairs of channels, lanes are images."""
     forward = g.kind == "conv2d"
+    w = table_w[w.view(np.uint8)]
     if not forward:
         w, scale_w = w.transpose(1, 0, 2, 3), scale_w.transpose(1, 0, 2, 3)
     (channels, height, width, batch), taps = x.shape, list(zip(g.kernel, g.stride, g.padding, g.dilation, strict=True))
@@ -113,44 +122,40 @@ def _rows(x: Array, w: Array, scale_x: Array, scale_w: Array, g: Geometry, block
     place, index, first = _pairs(channels, block)
     second = _whole(first, channels, block)
     inside = (slice(None), slice(before[0], before[0] + height), slice(before[1], before[1] + width), slice(0, batch))
-    input_ = np.zeros((len(first), *sizes, padded, 2), np.int16)
-    input_[(*inside, FIRST)] = x[first]
-    input_[(second, *inside[1:], 1 - FIRST)] = x[first[second] + 1]
+    input_ = _paired("channels", x, table_x, (len(first), *sizes, padded), block, pairs=len(first), lanes=padded,
+                     padded=sizes, before=before)
     scale_input = np.zeros((scale_x.shape[0], *sizes, padded), np.float32)
     scale_input[inside] = scale_x
     weight = np.zeros((len(w), place[-1] + 1, *g.kernel, index.max() + 1, 2), np.int16)
     weight[:, place, :, :, index, FIRST] = w[:, first].transpose(1, 0, 2, 3)
     weight[:, place[second], :, :, index[second], 1 - FIRST] = w[:, first[second] + 1].transpose(1, 0, 2, 3)
     out = empty(result_shape(g), np.float32)
-    check(_call("mlp_mx_rows", input=input_.view(np.int32), weight=weight.view(np.int32), scale_input=scale_input,
-                scale_weight=np.ascontiguousarray(scale_w), out=out, scale=scale, input_grad=not forward, batch=batch,
-                lanes=padded, out_channels=len(w), blocks=weight.shape[1], pairs=weight.shape[4],
-                all_pairs=len(first), in_size=sizes, out_size=g.out_size if forward else g.size, kernel=g.kernel,
-                stride=g.stride, padding=g.padding, dilation=g.dilation, left=before), name)
+    check(_call("mlp_mx_rows", "mlp_mx_rows_contract", input=input_, weight=weight.view(np.int32),
+                scale_input=scale_input, scale_weight=np.ascontiguousarray(scale_w), out=out, scale=scale,
+                input_grad=not forward, batch=batch, lanes=padded, out_channels=len(w), blocks=weight.shape[1],
+                pairs=weight.shape[4], all_pairs=len(first), in_size=sizes,
+                out_size=g.out_size if forward else g.size, kernel=g.kernel, stride=g.stride, padding=g.padding,
+                dilation=g.dilation, left=before), name)
     return out
 
 
-def _weight_grad(error: Array, act: Array, scale_error: Array, scale_act: Array, g: Geometry, block: int,
-                 scale: float, name: str) -> Array:
+def _weight_grad(error: Array, act: Array, table_error: Array, table_act: Array, scale_error: Array, scale_act: Array,
+                 g: Geometry, block: int, scale: float, name: str) -> Array:
     """Weight gradient: pairs of images, lanes are input channels."""
     (channels, height, width, batch), lanes = act.shape, int(lib().mlp_mx_lanes())
     place, index, first = _pairs(batch, block)
-    second = _whole(first, batch, block)
-    errors = np.zeros((*error.shape[:3], len(first), 2), np.int16)
-    errors[..., FIRST] = error[..., first]
-    errors[..., second, 1 - FIRST] = error[..., first[second] + 1]
     sizes, vectors = (height + 2 * g.padding[0], width + 2 * g.padding[1]), -(-channels // lanes)
-    acts = np.zeros((vectors, *sizes, len(first), lanes, 2), np.int16)
+    errors = _paired("images", error, table_error, (*error.shape[:3], len(first)), block, pairs=len(first), lanes=1,
+                     padded=g.out_size, before=(0, 0))
+    acts = _paired("images", act, table_act, (vectors, *sizes, len(first), lanes), block, pairs=len(first),
+                   lanes=lanes, padded=sizes, before=g.padding)
     scales = np.zeros((vectors, *sizes, place[-1] + 1, lanes), np.float32)
     rows, columns = (slice(p, p + n) for p, n in zip(g.padding, (height, width), strict=True))
     for v in range(vectors):
-        part = act[v * lanes:(v + 1) * lanes]
-        here = acts[v, rows, columns, :, :len(part)]
-        here[..., FIRST] = part[..., first].transpose(1, 2, 3, 0)
-        here[..., 1 - FIRST][:, :, second] = part[..., first[second] + 1].transpose(1, 2, 3, 0)
-        scales[v, rows, columns, :, :len(part)] = scale_act[v * lanes:(v + 1) * lanes].transpose(1, 2, 3, 0)
+        part = scale_act[v * lanes:(v + 1) * lanes]
+        scales[v, rows, columns, :, :len(part)] = part.transpose(1, 2, 3, 0)
     out = empty((g.features, *g.kernel, vectors * lanes), np.float32)
-    check(_call("mlp_mx_wgrad", error=errors.view(np.int32), act=acts.view(np.int32),
+    check(_call("mlp_mx_wgrad", "mlp_mx_wgrad_contract", error=errors, act=acts,
                 scale_error=np.ascontiguousarray(scale_error), scale_act=scales, out=out, features=g.features,
                 vectors=vectors, pairs=len(first), block_pairs=index.max() + 1, size=sizes, out_size=g.out_size,
                 kernel=g.kernel, stride=g.stride, dilation=g.dilation), name)
@@ -159,11 +164,11 @@ def _weight_grad(error: Array, act: Array, scale_error: Array, scale_act: Array,
         return np.ascontiguousarray(np.multiply(sums, scale, dtype=np.float64).astype(np.float32))
 
 
-def _call(struct: str, **fields: Any) -> int:
-    """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
+def _call(struct: str, function: str, **fields: Any) -> int:
+    """Fill a C struct, arrays as pointers, and run the function that takes it."""
     geometry = ffi.new(f"{struct} *")
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
+            value = ffi.from_buffer(POINTERS[value.dtype.char], value)
         setattr(geometry, name, value)
-    return int(getattr(lib(), f"{struct}_contract")(geometry))
+    return int(getattr(lib(), function)(geometry))
