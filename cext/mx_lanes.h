@@ -1,6 +1,6 @@
 /* The vector loops of the MX contractions: one body, included once per tier with
  *   VECTOR_BYTES, TIER (portable, ...), TARGET (attributes of a function), JOBS (outputs that one walk sums; 4 or 8),
- *   MADD(a, b): 16-bit products of pairs, added.
+ *   MADD(sum, a, b): 16-bit products of pairs, added to a sum.
  * See mx.h. */
 #define LANES ((int64_t)(VECTOR_BYTES / 4))
 #define JOIN_(a, b) a##_##b
@@ -41,7 +41,7 @@ MLP_INLINE void NAME(mlp_mx_row_jobs)(const int jobs, const mlp_mx_rows *g, int6
                     for (int64_t p = 0; p < pairs; p++, at += plane) {
                         VECTOR w = (VECTOR){0} + weight[p];
                         MLP_UNROLL for (int j = 0; j < jobs; j++)
-                            sum[j] += MADD(*(const VECTOR *)(at + j * in_step), w);
+                            sum[j] = MADD(sum[j], *(const VECTOR *)(at + j * in_step), w);
                     }
                     MLP_UNROLL for (int j = 0; j < jobs; j++)
                         total[j] += __builtin_convertvector(sum[j], FLOATS) * *(const FLOATS *)(scale + j * in_step)
@@ -100,7 +100,7 @@ MLP_INLINE void NAME(mlp_mx_weight_jobs)(const int features, const int taps, con
                     MLP_UNROLL for (int f = 0; f < features; f++) {
                         VECTOR w = (VECTOR){0} + e[p + f * feature];
                         MLP_UNROLL for (int t = 0; t < taps; t++)
-                            sum[f * taps + t] += MADD(at[t], w);
+                            sum[f * taps + t] = MADD(sum[f * taps + t], at[t], w);
                     }
                 }
                 const float *se = g->scale_error + from * blocks + k, *sa = g->scale_act + (to * blocks + k) * LANES;

@@ -9,9 +9,9 @@
 #define TARGET MLP_NOINLINE
 #define JOBS 4
 #if defined(__SSE2__)
-#define MADD(a, b) ((mlp_mx_vector_portable)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
+#define MADD(sum, a, b) ((sum) + (mlp_mx_vector_portable)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
 #else
-#define MADD(a, b) ((((a) << 16) >> 16) * (((b) << 16) >> 16) + ((a) >> 16) * ((b) >> 16))
+#define MADD(sum, a, b) ((sum) + (((a) << 16) >> 16) * (((b) << 16) >> 16) + ((a) >> 16) * ((b) >> 16))
 #endif
 #include "mx_lanes.h"
 
@@ -20,7 +20,7 @@
 #define VECTOR_BYTES 32
 #define TARGET MLP_TARGET_AVX2
 #define JOBS 4
-#define MADD(a, b) ((mlp_mx_vector_avx2)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#define MADD(sum, a, b) ((sum) + (mlp_mx_vector_avx2)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #include "mx_lanes.h"
@@ -32,9 +32,21 @@
 #define VECTOR_BYTES 64
 #define TARGET MLP_TARGET_AVX512
 #define JOBS 8
-#define MADD(a, b) ((mlp_mx_vector_avx512)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
+#define MADD(sum, a, b) ((sum) + (mlp_mx_vector_avx512)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#include "mx_lanes.h"
+#pragma GCC pop_options
+#endif
+
+#ifdef MLP_HAVE_VNNI
+#define TIER vnni
+#define VECTOR_BYTES 64
+#define TARGET MLP_TARGET_VNNI
+#define JOBS 8
+#define MADD(sum, a, b) ((mlp_mx_vector_vnni)_mm512_dpwssd_epi32((__m512i)(sum), (__m512i)(a), (__m512i)(b)))
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
 #include "mx_lanes.h"
 #pragma GCC pop_options
 #endif
@@ -47,6 +59,10 @@ typedef struct {
 
 static loops for_tier(void)
 {
+#ifdef MLP_HAVE_VNNI
+    if (mlp_tier() >= MLP_VNNI)
+        return (loops){16, mlp_mx_row_vnni, mlp_mx_weight_vnni};
+#endif
     return MLP_FOR_TIER(((loops){4, mlp_mx_row_portable, mlp_mx_weight_portable}),
                         ((loops){8, mlp_mx_row_avx2, mlp_mx_weight_avx2}),
                         ((loops){16, mlp_mx_row_avx512, mlp_mx_weight_avx512}));

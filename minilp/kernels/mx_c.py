@@ -9,7 +9,7 @@ import numpy as np
 
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
-from minilp.kernels.mls_c import POINTERS
+from minilp.kernels.mls_c import POINTERS, dot_tier
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 from minilp.kernels.reference_quantise import INFINITY_BITS
@@ -41,7 +41,7 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
     np.ndarray
         float32 in storage order.
     """
-    name = f"mx_{g.kind}[{vector_tier()}]"
+    name = f"mx_{g.kind}[{dot_tier()}]"
     scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
     tables = [table.astype(np.int32) for table in (integers_a, integers_b)]
     run = _weight_grad if g.kind == "conv2d_weight_grad" else _rows
