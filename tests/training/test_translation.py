@@ -38,7 +38,8 @@ def test_defaults_of_the_task():
     assert (config.model, config.optimizer, config.schedule, config.label_smoothing) == (
         "transformer", "adamw", "inverse_sqrt", 0.1)
     assert config.optimizer_options["betas"] == [0.9, 0.98] and config.momentum is None
-    assert TrainConfig.create("numbers", recipe="lns-madam").optimizer == "madam"
+    madam = TrainConfig.create("numbers", recipe="lns-madam")
+    assert (madam.optimizer, madam.lr, madam.optimizer_options) == ("madam", 1 / 64, {})
     assert TrainConfig.create("numbers", recipe="fp32", optimizer="sgd").momentum == 0.9
     own = TrainConfig.create("numbers", recipe="fp32", settings=["model.d_model=32", "optimizer.eps=1e-6"])
     assert own.model_options["d_model"] == 32 and own.model_options["nhead"] == 4
