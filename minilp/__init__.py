@@ -9,25 +9,40 @@ from minilp.kernels import backend, set_num_threads, use_backend, use_isa, use_k
 from minilp.random import manual_seed
 
 if TYPE_CHECKING:
-    from minilp import autograd, bench, contract, data, energy, formats, models, nn, optim, recipe, testing, training
+    from minilp import (
+        autograd,
+        bench,
+        contract,
+        data,
+        energy,
+        formats,
+        models,
+        nn,
+        optim,
+        recipe,
+        results,
+        testing,
+        training,
+    )
     from minilp.autograd import Tensor, no_grad
     from minilp.contract import rounding_context
     from minilp.formats import LNS, Fixed, Format, PoT, QTensor
     from minilp.recipe import Recipe, Role, Roles
+    from minilp.results import sweep
     from minilp.training import compare, evaluate, inspect, load, train, translate
 
 __version__ = "0.1.0"
 __all__ = ["LNS", "Fixed", "Format", "PoT", "QTensor", "Recipe", "Role", "Roles", "Tensor", "autograd", "backend",
            "bench", "compare", "contract", "data", "energy", "evaluate", "formats", "inspect", "load", "manual_seed",
-           "models", "nn", "no_grad", "optim", "recipe", "rounding_context", "set_num_threads", "testing", "train",
-           "training", "translate", "use_backend", "use_isa", "use_kernels"]
+           "models", "nn", "no_grad", "optim", "recipe", "results", "rounding_context", "set_num_threads", "sweep",
+           "testing", "train", "training", "translate", "use_backend", "use_isa", "use_kernels"]
 
-_ROOMS = ("autograd", "bench", "contract", "data", "energy", "formats", "models", "nn", "optim", "recipe", "testing",
-          "training")
+_ROOMS = ("autograd", "bench", "contract", "data", "energy", "formats", "models", "nn", "optim", "recipe", "results",
+          "testing", "training")
 _HOME = {"Tensor": "autograd", "no_grad": "autograd", "rounding_context": "contract", "Fixed": "formats",
          "Format": "formats", "LNS": "formats", "PoT": "formats", "QTensor": "formats", "Recipe": "recipe",
          "Role": "recipe", "Roles": "recipe", "compare": "training", "evaluate": "training", "inspect": "training",
-         "load": "training", "train": "training", "translate": "training"}
+         "load": "training", "sweep": "results", "train": "training", "translate": "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from minilp import data, figures, models, recipe, report, training
 from minilp.bench import cli as bench_cli
 from minilp.energy import command as energy_command
 from minilp.experiments import command as experiments_command
+from minilp.results import command as results_command
 
 
 def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
@@ -124,6 +125,11 @@ def parser() -> argparse.ArgumentParser:
 
     _add_train(command("train", _train, "Train a model; without arguments small_cnn with potq on shapes10."))
 
+    results_command.add_sweep(command("sweep", None, "Train what a plan lists and is not recorded yet; may be cut off "
+                                      "at any moment and goes on where it was."))
+    results_command.add_results(command("results", None, "Write RESULTS.md and its pictures from the recorded "
+                                        "trainings."))
+
     sub = command("eval", _eval, "Evaluate a run's checkpoint on the test images.")
     sub.add_argument("path", metavar="RUN", help="a run directory, such as runs/NAME")
     sub.add_argument("--root", metavar="DIR", help="folder of the data sets, if not the one of the training")
@@ -168,7 +174,8 @@ def parser() -> argparse.ArgumentParser:
     energy_command.add_arguments(command("energy", energy_command.run, "Operations and energy of one training step, "
                                          "per layer and role, beside fp32 and fp8; the source of every price."))
 
-    experiments_command.add_arguments(command("experiment", None, "Small experiments behind claims of the papers."))
+    experiments_command.add_arguments(command("experiment", None, "Small experiments behind claims of the papers."),
+                                      _add_train)
     return top
 
 

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import minilp
 from minilp import figures
-from minilp.experiments import finetune, lns_theory, update_bits, widths, widths_report
+from minilp.experiments import finetune, lns_theory, torch_twin, update_bits, widths, widths_report
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -30,6 +31,13 @@ def _lns_theory(args: argparse.Namespace) -> int:
     return 0
 
 
+def _torch_twin(args: argparse.Namespace) -> int:
+    options = {key: value for key, value in vars(args).items() if key not in ("run", "set") and value is not None}
+    found = torch_twin.train(**options, settings=args.set)
+    print(f"test accuracy {found['test_acc']:.2%}")
+    return 0
+
+
 def _update_bits(args: argparse.Namespace) -> int:
     return _sweep(args, update_bits.Task())
 
@@ -49,13 +57,15 @@ def _sweep(args: argparse.Namespace, task: widths.Trial) -> int:
     return 0
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
+def add_arguments(sub: argparse.ArgumentParser, add_train: Callable[[argparse.ArgumentParser], None]) -> None:
     """Give a parser the experiments, a command each.
 
     Parameters
     ----------
     sub : argparse.ArgumentParser
         Of the command.
+    add_train : callable
+        Gives a parser the arguments of ``minilp train``.
     """
     which = sub.add_subparsers(title="experiments", required=True, metavar="EXPERIMENT")
 
@@ -64,6 +74,11 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     theory.set_defaults(run=_lns_theory)
     theory.add_argument("--draws", type=int, default=200, metavar="N", help="roundings of each step (default 200)")
     theory.add_argument("--seed", type=int, default=0, metavar="S", help="of weights, gradients and rounding")
+
+    words = "A CIFAR ResNet trained by torch in float32: minilp's initial weights, batches and learning rates."
+    twin = which.add_parser("torch-twin", help=words, description=words, allow_abbrev=False)
+    twin.set_defaults(run=_torch_twin)
+    add_train(twin)
 
     words = "Madam, SGD and AdamW on stored weights of 16 down to 10 bits, some minutes on one core: table and plot."
     bits = which.add_parser("update-bits", help=words, description=words, allow_abbrev=False)

@@ -18,9 +18,6 @@ whose batches have many shapes, so many are counted, from the smallest to the la
 
 Steps = list[list[Batch]]
 
-NO_ENERGY: dict[str, Any] = {"energy_pj_per_image": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
-"""The entries of result.json where no energy is known."""
-
 
 def run_energy(config: TrainConfig, model: Module, train: Any, held_out: Any) -> dict[str, Any]:
     """Energy of a training by the default price list: operations only, no memory traffic.

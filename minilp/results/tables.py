@@ -1,0 +1,223 @@
+"""From records to the rows of a table: means and spreads over seeds, gaps to float32 of the same budget."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minilp.experiments import torch_twin
+from minilp.results import record
+from minilp.results.plan import Row
+from minilp.results.record import Record
+from minilp.training import TrainConfig
+
+DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG mirror)"}
+"""What tables call a data set: the pictures that were at hand are a JPEG copy of the original."""
+
+NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: trainings that differ in their seed only.
+
+    Attributes
+    ----------
+    label : str
+        What the table calls it.
+    config : TrainConfig
+        Of the first seed asked for.
+    asked : tuple of int
+        Seeds that the plan names; those recorded where there is no plan.
+    records : tuple of Record
+        Of these seeds, as far as there are any; diverged ones too.
+    """
+
+    label: str
+    config: TrainConfig
+    asked: tuple[int, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the trainings that did not diverge: :attr:`Record.score`."""
+        return [record.score for record in self.records if record.score is not None]
+
+    def mean_of(self, entry: str) -> float | None:
+        """Mean of an entry of the results, None where none has it."""
+        values = [record.result[entry] for record in self.records if record.result.get(entry) is not None]
+        return float(np.mean(values)) if values else None
+
+
+def budget(config: TrainConfig) -> str:
+    """What must be equal for two accuracies to stand in one table, as text.
+
+    Data, model, number of images and epochs, batches, schedule, augmentation, decoding; not the optimizer and its
+    learning rate, which may belong to a recipe.
+    """
+    return json.dumps([config.data, config.data_options, config.train_images, config.model, config.model_options,
+                       config.epochs, config.describe_batches(), config.schedule, config.augment,
+                       config.decode_options], sort_keys=True)
+
+
+def describe_budget(config: TrainConfig) -> str:
+    """The same in words."""
+    words = [DATA_NAMES.get(config.data, config.data_name), config.model]
+    words += [f"{key} {value}" for options in (config.model_options, config.data_options, config.decode_options)
+              for key, value in sorted(options.items())]
+    words += [] if config.train_images is None else [f"{config.train_images:,} fixed training images"]
+    return ", ".join([*words, f"{config.epochs} epoch{'s' * (config.epochs > 1)}", config.describe_batches(),
+                      f"schedule {config.schedule}", f"augmentation {config.augment}"])
+
+
+def label(config: TrainConfig) -> str:
+    """Recipe, and what departs from its defaults."""
+    ours = [line for line in config.settings if not line.startswith("model.")]
+    return " ".join([config.recipe.name, *(f"`{word}`" for word in [*record.departures(config), *ours])])
+
+
+def planned(row: Row, records: Sequence[Record]) -> Line:
+    """The line of a plan's entry.
+
+    Parameters
+    ----------
+    row : Row
+        Of a plan.
+    records : sequence of Record
+        All there are.
+
+    Returns
+    -------
+    Line
+    """
+    found = [record.find(list(records), run.config) for run in row.runs]
+    config = row.runs[0].config
+    return Line(row.label or label(config), config, tuple(run.config.seed for run in row.runs),
+                tuple(entry for entry in found if entry is not None))
+
+
+def unplanned(records: Iterable[Record]) -> list[Line]:
+    """One line for each training that is recorded, over its seeds; in the order of the records."""
+    groups: dict[str, list[Record]] = {}
+    for entry in records:
+        groups.setdefault(record.but_seed(entry.config), []).append(entry)
+    lines = []
+    for group in groups.values():
+        group.sort(key=lambda entry: entry.config.seed)
+        lines.append(Line(label(group[0].config), group[0].config, tuple(entry.config.seed for entry in group),
+                          tuple(group)))
+    return lines
+
+
+def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
+    """Float32 with the defaults, on the budget of a configuration; None where it is not recorded.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Whose budget.
+    records : iterable of Record
+        Where to look.
+    """
+    same_budget = ("epochs", "batch_size", "accumulate", "label_smoothing", "schedule", "augment", "train_images")
+    plain = TrainConfig.create(
+        config.data, config.model, "fp32", **{name: getattr(config, name) for name in same_budget},
+        settings=[f"{owner}.{key}={value}" for owner in ("model", "data", "decode")
+                  for key, value in getattr(config, f"{owner}_options").items()])
+    same = record.but_seed(plain)
+    lines = unplanned(entry for entry in records if record.but_seed(entry.config) == same and not entry.diverged)
+    return lines[0] if lines else None
+
+
+def table(lines: Sequence[Line], records: Sequence[Record]) -> list[str]:
+    """A Markdown table.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        All of one budget.
+    records : sequence of Record
+        Where the float32 trainings of that budget are.
+
+    Returns
+    -------
+    list of str
+        Lines of text: the budget, the table, what gaps are against.
+
+    Raises
+    ------
+    ValueError
+        If the budgets differ.
+    """
+    if len({budget(line.config) for line in lines}) != 1:
+        raise ValueError("lines: expected trainings of one budget, got several")
+    base, unit = baseline(lines[0].config, records), lines[0].config.task.unit
+    headings = ("", "seeds", record.SCORES[unit][2], "gap to fp32, points", f"uJ/{unit}", f"{unit}s/s", "minutes",
+                "again")
+    text = [f"{describe_budget(lines[0].config)}:", "", f"| {' | '.join(headings)} |",
+            f"|{'|'.join(['---'] + ['---:'] * (len(headings) - 2) + ['---'])}|"]
+    text += [f"| {' | '.join(_cells(line, base))} |" for line in lines]
+    if base is None:
+        against = "No float32 training of this budget is recorded, so there are no gaps."
+    else:
+        against = (f"Gaps are against the mean of fp32 over {_seeds(base.records)}, "
+                   f"{np.mean(base.scores):.2f}.")
+    return [*text, "", against]
+
+
+def _cells(line: Line, base: Line | None) -> list[str]:
+    scores, diverged = line.scores, [entry.config.seed for entry in line.records if entry.diverged]
+    accuracy, gap = (NOT_RUN if not line.records else "-"), "-"
+    if scores:
+        accuracy = _spread(scores, "")
+        if base is not None:
+            gap = _spread([score - float(np.mean(base.scores)) for score in scores], "+")
+    if diverged:
+        accuracy = f"{accuracy if scores else ''} diverged (seed {', '.join(map(str, diverged))})".strip()
+    there = len(line.records)
+    seeds = f"{there}" if there == len(line.asked) else f"{there} of {len(line.asked)}"
+    energy, speed, seconds = (line.mean_of(entry) for entry in (
+        f"energy_pj_per_{line.config.task.unit}", line.config.task.speed, "seconds"))
+    return [line.label, seeds, accuracy, gap, "-" if energy is None else f"{energy / 1e6:.4g}",
+            "-" if speed is None else f"{speed:.0f}", "-" if seconds is None else f"{seconds / 60:.1f}",
+            f"`{command(line)}`".replace("|", "\\|")]
+
+
+def command(line: Line) -> str:
+    """What starts the first of a line's trainings again, and which seeds there are besides."""
+    if line.records and "command" in line.records[0].result:
+        return line.records[0].result["command"]
+    config = dataclasses.replace(line.config, root=None)
+    return torch_twin.command(config) if config.recipe.name == torch_twin.NAME else config.command()
+
+
+def _spread(values: Sequence[float], sign: str) -> str:
+    mean = f"{np.mean(values):{sign}.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):{sign}.2f} .. {max(values):{sign}.2f})"
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    seeds = [str(entry.config.seed) for entry in records]
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def by_budget(lines: Iterable[Line]) -> list[list[Line]]:
+    """Lines apart by budget, in the order in which budgets come first."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(budget(line.config), []).append(line)
+    return list(groups.values())
+
+
+def row_of(line: Line) -> dict[str, Any]:
+    """A line in numbers, for pictures: ``label``, mean, least and largest score, energy in uJ an image or token; None
+    where there is none."""
+    scores, energy = line.scores, line.mean_of(f"energy_pj_per_{line.config.task.unit}")
+    return {"label": line.label.replace("`", ""), "mean": float(np.mean(scores)) if scores else None,
+            "low": min(scores, default=None), "high": max(scores, default=None),
+            "energy": None if energy is None else energy / 1e6, "unit": line.config.task.unit,
+            "score": record.SCORES[line.config.task.unit][2]}

@@ -1,0 +1,54 @@
+"""Records made up from configurations, and plans on the tiny data set."""
+import json
+
+import numpy as np
+import pytest
+
+from minilp.results import record_name
+from minilp.training import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """44 training and 20 test images of 8 x 8 in four classes; a class is where the bright spot is."""
+    rng, arrays = np.random.default_rng(5), {}
+    for split, count in (("train", 44), ("test", 20)):
+        labels = np.arange(count) % 4
+        images = rng.integers(0, 90, (count, 3, 8, 8))
+        for image, label in zip(images, labels, strict=True):
+            image[:, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 120
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = images.astype(np.uint8), labels
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def defaults(tiny):
+    """Defaults of a plan: quick trainings."""
+    return {"data": str(tiny), "model": "small_cnn", "epochs": 1, "batch_size": 8, "set": ["model.width=4"]}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a record: ``write(accuracy, recipe=..., seed=..., ...)``; an accuracy of None is a diverged training."""
+    folder = tmp_path / "results"
+    folder.mkdir(exist_ok=True)
+
+    def write_record(accuracy, energy=2e6, **given):
+        config = TrainConfig.create(**{"data": "cifar10", "model": "resnet20", "recipe": "fp32", "epochs": 2, **given})
+        row = {"epoch": 1, "train_loss": 1.0, "train_acc": 0.5, "test_loss": 1.0, "test_acc": accuracy or 0.0,
+               "images_per_s": 100.0, "seconds": 120.0}
+        gone = accuracy is None
+        content = {"config": config.to_config(), "command": config.command(), "commit": "0" * 40,
+                   "epochs": [row, {**row, "epoch": 2}], "test_acc": accuracy, "test_loss": None if gone else 1.0,
+                   "diverged": {"epoch": 1, "step": 9, "message": "the loss is nan"} if gone else None,
+                   "seconds": 240.0, "images_per_s": 100.0, "peak_bytes": 1, "energy_pj_per_image": None if gone
+                   else energy, "energy_pj": None if gone else 1.0, "energy_prices": None, "energy_note": None,
+                   "parameters": 10, "backend": {"name": "c", "reason": "", "isa": "avx2", "threads": 1,
+                                                 "kernels": "float32 kernels"}}
+        path = folder / f"{record_name(config)}.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return write_record
