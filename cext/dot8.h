@@ -4,21 +4,19 @@
  * adds pairs (pmaddwd), four bytes where it has a dot product of four (vpdpbusd). For the weight gradient a word holds
  * neighbouring images. Tiles are cut as in f32_conv.h.
  *
- * Operands come in one plane or in two: a number is digit[0] + 130 * digit[1]. Both digits of a power of two up to 2^14
- * are bytes, since 2^7 = 130 - 2, and so is their difference, of which the weight gradient makes one product out of two.
- * Elsewhere the products of digits i and j belong to the sum number i + j, so two planes by two give three sums, whose
- * weights are 1, 130 and 130^2.
+ * Operands have one digit or two: a number is digit[0] + 130 * digit[1]. Both digits of a power of two up to 2^14 are
+ * bytes, since 2^7 = 130 - 2, and so is their difference: three products do the work of four (dot8_products.h). Planes of
+ * an operand are its digits, and their difference where both operands have two.
  *
  * These kernels multiply. They give exact integers fast on a CPU, and claim nothing about multiplier-free hardware. */
 #ifndef MINILP_DOT8_H
 #define MINILP_DOT8_H
 #include "f32_conv.h"
 
-/* A digit is at most 127, and the low one of two at most 64, so a term of any of the three sums is at most 127^2, and
- * this many of them stay below 2^31. All three together stay below 2^46: a double holds their weighted sum exactly. */
+/* A digit is at most 127, and so is a difference of two, so this many products of them stay below 2^31. */
 enum { MLP_DOT8_TERMS = 131072 };
 enum { MLP_DOT8_VISIT = 65536 };      /* the same where one side is a byte of up to 255 */
-enum { MLP_DOT8_LANES = 32, MLP_DOT8_BASE = 130, MLP_DOT8_PLANES = 2, MLP_DOT8_SUMS = 3 };
+enum { MLP_DOT8_LANES = 32, MLP_DOT8_BASE = 130, MLP_DOT8_DIGITS = 2, MLP_DOT8_PLANES = 3, MLP_DOT8_SUMS = 3 };
 
 /* Where one pixel of up to `outputs` channels goes; floats take (double)sum * (row[m] * lane[i]), rounded to float. */
 typedef struct {
@@ -32,7 +30,8 @@ typedef struct {
 
 /* For every pixel of one row: sums over `count` steps k and the words j of a step of
  *     panel[k][weight plane][m][j] * x[offset[k] + j * MLP_DOT8_LANES + pixel * x_step + lane].
- * The planes of x lie x_plane apart. start[sum][m] is where a sum begins. */
+ * The planes of x lie x_plane apart. For tiles a word has 16 lanes, and the other 16 lie half a plane behind. Product i
+ * has plane i of each side, or plane 0 of a side that has one. start[sum][m] is where a sum begins. */
 typedef void mlp_dot8_gather_fn(const int32_t *x, ptrdiff_t x_plane, const int32_t *offset, const int32_t *panel,
                                 const int32_t *start, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t x_step,
                                 ptrdiff_t y_step, mlp_dot8_target to);
@@ -50,13 +49,26 @@ typedef int64_t mlp_dot8_total_fn(const void *numbers, ptrdiff_t count);
  * the first `lanes` exist; no others are read. Pixel p goes to to[p * to_step + image]: digit[|code|] with the sign of the
  * code, or the code itself if `digit` is NULL; xor `flip`. Absent images are 0 ^ flip. `largest` keeps the largest |code|
  * that was looked up, as the largest of its numbers; what a code beyond 15 turns into means nothing.
- * Digits to words: `rows` holds the digits of 2 (for 16-bit numbers) or 4 channels, `row` apart, 32 a pixel; pixel p
- * goes to to[p * to_step + image].
+ * Digits to words: `rows` holds the digits of 2 channels, `row` apart, 32 a pixel; pixel p goes to
+ * to[p * to_step + image].
  * Digits to the 16-bit numbers of `dot`: pixel p goes to to[p * to_step + image]. */
 typedef struct { uint8_t each[64]; } mlp_dot8_largest; /* as many as a vector has */
 typedef void mlp_dot8_digits_fn(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes,
                                 const int8_t *digit, int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width,
                                 mlp_dot8_largest *largest);
+/* Codes of `channels` channels at `count` pixels, distances in codes, of which `lanes` images exist. A pixel goes to
+ * to + p * to_pixel, each plane to_plane behind the one before; distances in bytes. `largest` as above. */
+typedef struct {
+    const int8_t *from;
+    ptrdiff_t channel, channels, pixel, count, lanes;
+    const int8_t (*digits)[16];         /* of each plane; NULL: codes are the integers */
+    int planes, flip;
+    int8_t *to;
+    ptrdiff_t to_pixel, to_plane;
+    ptrdiff_t to_word, to_half;         /* between words, and between their halves of 16 lanes */
+    mlp_dot8_largest *largest;
+} mlp_dot8_pack;
+typedef void mlp_dot8_pack_fn(const mlp_dot8_pack *p);
 typedef void mlp_dot8_words_fn(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 typedef void mlp_dot8_widen_fn(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 
@@ -64,16 +76,18 @@ typedef struct {
     int word;           /* channels in a word: 2 or 4 */
     int bytes;          /* of one number inside a word */
     int depth;          /* words in a step of a gather: 1, or 16 for tiles */
+    int lanes;          /* of a word: 32, or 16 for tiles */
     int flip;           /* what the bytes of x are xored with: 0, or 128 where they are unsigned and 128 too large */
     int dot_flip;       /* the same for the weight gradient */
-    int outputs[MLP_DOT8_PLANES][MLP_DOT8_PLANES];                      /* of a gather, by planes of x and weight */
-    mlp_dot8_gather_fn *gather[MLP_DOT8_PLANES][MLP_DOT8_PLANES];
+    int outputs[MLP_DOT8_DIGITS][MLP_DOT8_DIGITS];                      /* of a gather, by digits of x and weight */
+    mlp_dot8_gather_fn *gather[MLP_DOT8_DIGITS][MLP_DOT8_DIGITS];
     int dot_outputs, dot_taps;
     mlp_dot8_dot_fn *dot;
     mlp_dot8_total_fn *total;
     mlp_dot8_digits_fn *digits;
     mlp_dot8_words_fn *words;
     mlp_dot8_widen_fn *widen;
+    mlp_dot8_pack_fn *quads; /* codes to words of four channels in all planes; NULL: by `digits` and `words` */
 } mlp_dot8_tiles;
 
 const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void);
@@ -86,7 +100,7 @@ void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step, ptrdiff_t count,
                             int flip, int8_t *to, ptrdiff_t to_step, ptrdiff_t width, mlp_dot8_largest *largest);
 void mlp_dot8_pairs_portable(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
-void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *to, ptrdiff_t to_step);
+void mlp_dot8_quads_avx512(const mlp_dot8_pack *p);
 void mlp_dot8_widen_portable(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, int16_t *to, ptrdiff_t to_step);
 

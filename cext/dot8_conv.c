@@ -3,11 +3,11 @@
  *     for each tap inside the picture, for each channel: sum += x[channel][pixel + tap] * w[output][channel][tap];
  *
  * in int32, exact, since the sums fit (dot8.h); so any order gives the same. The walk is that of f32_conv.c on words of
- * two or four channels: a band of rows of 32 images is copied into a tile, [row][column][word][image], padding written
- * out, and every output channel of the band is summed from it before the next band. */
+ * two or four channels: a band of rows of 32 images is copied into a tile, [row][column][word][image] (or 16 images and
+ * then 16 more), padding written out, and every output channel of the band is summed from it before the next band. */
 #include <stdatomic.h>
 #include <string.h>
-#include "dot8.h"
+#include "dot8_products.h"
 
 enum { TILE_BYTES = 800 << 10 };
 
@@ -26,21 +26,25 @@ typedef struct {
     const mlp_dot8 *q;
 } walk;
 
-/* What a walk derives from its sizes. Words of a tile: [plane of digits][row][column][word of channels][image]. */
+/* What a walk derives from its sizes. Words of a tile: [plane of digits][half][row][column][word of channels][image]. */
 typedef struct {
-    int planes_x, planes_w, sums;
+    mlp_dot8_products products;
+    int planes_x, planes_w, sums, digits_x, digits_w, halves;
     ptrdiff_t m, blocks, words, count, lane_blocks, y_low, x_low, height;
-    ptrdiff_t skip_y, skip_x, step_y, step_x, columns, pixel, band, bands, plane, items;
+    ptrdiff_t skip_y, skip_x, step_y, step_x, columns, pixel, band, bands, half, plane, items;
     ptrdiff_t steps, panel;                     /* of the sum, and numbers of their weights for a block of outputs */
     float power;                                /* as in mlp_dot8_target */
 } plan;
 
 static plan make_plan(const walk *s, const mlp_dot8_tiles *tier)
 {
-    plan p = {.planes_x = s->q->planes_a, .planes_w = s->q->planes_b, .sums = s->q->planes_a + s->q->planes_b - 1,
-              .words = mlp_f32_ceil(s->in_channels, tier->word), .lane_blocks = mlp_f32_ceil(s->batch, MLP_DOT8_LANES)};
-    p.m = tier->outputs[p.planes_x - 1][p.planes_w - 1], p.blocks = mlp_f32_ceil(s->out_channels, p.m);
-    p.count = p.words * s->taps, p.pixel = p.words * MLP_DOT8_LANES;
+    plan p = {.words = mlp_f32_ceil(s->in_channels, tier->word), .lane_blocks = mlp_f32_ceil(s->batch, MLP_DOT8_LANES),
+              .digits_x = s->q->planes_a, .digits_w = s->q->planes_b, .halves = MLP_DOT8_LANES / tier->lanes};
+    if (!mlp_dot8_find_products(s->q, &p.products))
+        return p; /* no product, no sum */
+    p.planes_x = p.products.planes_a, p.planes_w = p.products.planes_b, p.sums = p.products.many;
+    p.m = tier->outputs[p.digits_x - 1][p.digits_w - 1], p.blocks = mlp_f32_ceil(s->out_channels, p.m);
+    p.count = p.words * s->taps, p.pixel = p.words * tier->lanes;
     ptrdiff_t y_high = 0, x_high = 0;
     for (ptrdiff_t t = 0; t < s->taps; t++) {
         const tap *at = &s->tap[t];
@@ -51,31 +55,31 @@ static plan make_plan(const walk *s, const mlp_dot8_tiles *tier)
     p.skip_y = p.height == 1 ? s->in_step_y : 1, p.skip_x = x_high == p.x_low ? s->in_step_x : 1;
     p.step_y = s->in_step_y / p.skip_y, p.step_x = s->in_step_x / p.skip_x;
     p.columns = (s->columns - 1) * p.step_x + x_high - p.x_low + 1;
-    const ptrdiff_t row_bytes = MLP_MAX(1, p.planes_x * p.pixel) * p.columns * (ptrdiff_t)sizeof(int32_t);
+    const ptrdiff_t row_bytes = MLP_MAX(1, p.planes_x * p.halves * p.pixel) * p.columns * (ptrdiff_t)sizeof(int32_t);
     const ptrdiff_t room = TILE_BYTES / row_bytes - p.height;
     p.band = MLP_MIN(s->rows, room < 0 ? 1 : room / p.step_y + 1);
     p.bands = MLP_MAX(mlp_f32_ceil(s->rows, p.band), mlp_f32_ceil(mlp_threads(), s->groups * p.lane_blocks));
     p.band = mlp_f32_ceil(s->rows, MLP_MIN(s->rows, p.bands)), p.bands = mlp_f32_ceil(s->rows, p.band);
-    p.plane = ((p.band - 1) * p.step_y + p.height) * p.columns * p.pixel;
+    p.half = ((p.band - 1) * p.step_y + p.height) * p.columns * p.pixel, p.plane = p.halves * p.half;
     p.items = s->groups * p.lane_blocks * p.bands;
     return p;
 }
 
 /* Cut the sum over (tap, word of channels) into steps of up to `depth` words that are neighbours in the tile: words
  * first[k] to first[k + 1] - 1 from offset[k] on. Both arrays have room for one step a word; first for one more. */
-static void find_steps(const walk *s, plan *p, int depth, ptrdiff_t *first, int32_t *offset)
+static void find_steps(const walk *s, plan *p, const mlp_dot8_tiles *tier, ptrdiff_t *first, int32_t *offset)
 {
     ptrdiff_t before = 0;
     for (ptrdiff_t k = 0; k < p->count; k++) {
         const tap *t = &s->tap[k / p->words];
         const ptrdiff_t at = ((t->y - p->y_low) * p->columns + t->x - p->x_low) * p->pixel
-                             + k % p->words * MLP_DOT8_LANES;
-        if (!k || at != before + MLP_DOT8_LANES || k - first[p->steps - 1] == depth)
+                             + k % p->words * tier->lanes;
+        if (!k || at != before + tier->lanes || k - first[p->steps - 1] == tier->depth)
             first[p->steps] = k, offset[p->steps++] = (int32_t)at;
         before = at;
     }
     first[p->steps] = p->count;
-    p->panel = p->steps * p->planes_w * p->m * depth;
+    p->panel = p->steps * p->planes_w * p->m * tier->depth;
 }
 
 /* The power of two by which every result is scaled, if there is one that leaves them normal. */
@@ -95,32 +99,51 @@ static float find_power(const walk *s)
 }
 
 /* The weights in the order of the inner loop, [group][block of outputs][step][plane][output][word], and where each sum
- * starts, [group][block of outputs][sum][output]: where x is stored 128 too large, at -128 times its weights. */
-static void pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tier, const ptrdiff_t *first,
-                         int32_t *panel, int32_t *start, mlp_dot8_largest *largest)
+ * starts, [group][block of outputs][sum][output]: where x is stored 128 too large, at -128 times its weights. Returns
+ * whether all codes have digits. */
+static int pack_weights(const walk *s, const plan *p, const mlp_dot8_tiles *tier, const ptrdiff_t *first,
+                        int32_t *panel, int32_t *start)
 {
+    enum { CODES = 256, WORD = 4 };
+    const uint32_t mask = tier->bytes == 1 ? 0xff : 0xffff;
+    int8_t number[MLP_DOT8_PLANES][CODES];
+    mlp_dot8_largest largest = {{0}};
+    for (int e = 0; e < p->planes_w; e++)
+        for (int code = 0; code < CODES; code++)
+            number[e][code] = mlp_dot8_digit((int8_t)code, s->q->digits_b ? p->products.digits_b[e] : NULL, &largest);
+    largest.each[0] = 0;
     for (ptrdiff_t b = 0; b < s->groups * p->blocks; b++, panel += p->panel, start += p->sums * p->m) {
         memset(start, 0, (size_t)(p->sums * p->m) * sizeof *start);
         memset(panel, 0, (size_t)p->panel * sizeof *panel);
-        for (ptrdiff_t k = 0, step = 0; k < p->count; k++, step += first[step + 1] == k)
-            for (int e = 0; e < p->planes_w; e++)
-                for (ptrdiff_t m = 0; m < p->m; m++) {
-                    const ptrdiff_t o = b % p->blocks * p->m + m, c0 = k % p->words * tier->word;
-                    const ptrdiff_t channels = o < s->out_channels ? MLP_MIN(tier->word, s->in_channels - c0) : 0;
-                    const int8_t *w = s->q->b + b / p->blocks * s->weight_group + o * s->weight_out
-                                      + c0 * s->weight_in + s->tap[k / p->words].weight;
-                    const int8_t *digit = s->q->digits_b ? s->q->digits_b + 16 * e : NULL;
-                    uint32_t word = 0, mask = tier->bytes == 1 ? 0xff : 0xffff;
-                    int32_t sum = 0;
-                    for (ptrdiff_t c = 0; c < channels; c++) {
-                        const int number = mlp_dot8_digit(w[c * s->weight_in], digit, largest);
-                        word |= ((uint32_t)number & mask) << (8 * tier->bytes * c), sum += number;
-                    }
-                    panel[((step * p->planes_w + e) * p->m + m) * tier->depth + k - first[step]] = (int32_t)word;
-                    for (int d = 0; d < p->planes_x; d++)
-                        start[(d + e) * p->m + m] -= tier->flip * sum;
+        for (ptrdiff_t k = 0, step = 0; k < p->count; k++, step += first[step + 1] == k) {
+            const ptrdiff_t o0 = b % p->blocks * p->m, c0 = k % p->words * tier->word;
+            const ptrdiff_t channels = MLP_MIN(tier->word, s->in_channels - c0);
+            const int8_t *w = s->q->b + b / p->blocks * s->weight_group + o0 * s->weight_out + c0 * s->weight_in
+                              + s->tap[k / p->words].weight;
+            int32_t *to = panel + step * p->planes_w * p->m * tier->depth + k - first[step];
+            for (ptrdiff_t m = 0; m < MLP_MIN(p->m, s->out_channels - o0); m++, w += s->weight_out) {
+                uint8_t code[WORD] = {0};
+                for (ptrdiff_t c = 0; c < channels; c++) {
+                    const int magnitude = w[c * s->weight_in] < 0 ? -w[c * s->weight_in] : w[c * s->weight_in];
+                    code[c] = (uint8_t)w[c * s->weight_in];
+                    largest.each[0] = (uint8_t)MLP_MAX(largest.each[0], magnitude);
                 }
+                for (int e = 0; e < p->planes_w; e++) {
+                    uint32_t word = 0;
+                    int32_t sum = 0;
+                    for (int c = 0; c < tier->word; c++) {
+                        word |= ((uint32_t)number[e][code[c]] & mask) << (8 * tier->bytes * c);
+                        sum += number[e][code[c]];
+                    }
+                    to[(e * p->m + m) * tier->depth] = (int32_t)word;
+                    for (int i = 0; tier->flip && i < p->sums; i++)
+                        if (p->products.product[i].b == e)
+                            start[i * p->m + m] -= tier->flip * sum;
+                }
+            }
+        }
     }
+    return !s->q->digits_b || mlp_dot8_within(&largest, s->q->top_b);
 }
 
 /* Copy what one item reads: all channels of a group, `rows` tile rows from y0 on, images n0 to n0 + lanes - 1.
@@ -134,8 +157,8 @@ static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, 
     ptrdiff_t low, high;
     mlp_dot8_inside(p->x_low, p->skip_x, p->columns, s->in_w, &low, &high);
     const ptrdiff_t count = high - low, length = count * MLP_DOT8_LANES;
-    for (ptrdiff_t i = 0; i < p->planes_x * rows; i++) {
-        int32_t *to = tile + i / rows * p->plane + i % rows * row;
+    for (ptrdiff_t i = 0; i < p->planes_x * p->halves * rows; i++) {
+        int32_t *to = tile + i / rows * p->half + i % rows * row;
         const ptrdiff_t y = y0 + i % rows * p->skip_y;
         if (y < 0 || y >= s->in_h || count <= 0) {
             memset(to, tier->flip, (size_t)row * word);
@@ -143,9 +166,21 @@ static void pack_tile(const walk *s, const plan *p, const mlp_dot8_tiles *tier, 
         }
         memset(to, tier->flip, (size_t)(low * p->pixel) * word);
         memset(to + high * p->pixel, tier->flip, (size_t)((p->columns - high) * p->pixel) * word);
-        const int8_t *digit = s->q->digits_a ? s->q->digits_a + 16 * (i / rows) : NULL;
+        const int plane = (int)(i / rows / p->halves);
+        const int8_t *digit = s->q->digits_a ? p->products.digits_a[plane] : NULL;
         const int8_t *in = s->in + group * s->in_channels * picture
                            + (y * s->in_w + p->x_low + low * p->skip_x) * s->batch + n0;
+        if (tier->quads) { /* fills all planes and halves at once */
+            const mlp_dot8_pack all = {
+                .from = in, .channel = picture, .channels = s->in_channels, .pixel = p->skip_x * s->batch,
+                .count = count, .lanes = lanes, .digits = s->q->digits_a ? p->products.digits_a : NULL,
+                .planes = p->planes_x, .flip = tier->flip, .to = (int8_t *)(to + low * p->pixel),
+                .to_pixel = p->pixel * 4, .to_plane = p->plane * 4, .to_word = tier->lanes * 4,
+                .to_half = p->halves == 1 ? 64 : p->half * 4, .largest = largest};
+            if (i < rows)
+                tier->quads(&all);
+            continue;
+        }
         for (ptrdiff_t c = 0; c < p->words * tier->word; c++) {
             int8_t *row_of_digits = digits + c % tier->word * length;
             if (c < s->in_channels)
@@ -176,7 +211,7 @@ static void run_item(const walk *s, const plan *p, ptrdiff_t item, const mlp_dot
             const mlp_dot8_target to = {q->out_float ? q->out_float + at : NULL, q->out_float ? NULL : q->out_int + at,
                                         plane, q->row_scale + channel, q->lane_scale + n0, p->power,
                                         (int)MLP_MIN(p->m, s->out_channels - b * p->m), (int)lanes};
-            tier->gather[p->planes_x - 1][p->planes_w - 1](
+            tier->gather[p->digits_x - 1][p->digits_w - 1](
                 tile + r * p->step_y * p->columns * p->pixel, p->plane, offset, panel + (g * p->blocks + b) * p->panel,
                 start + (g * p->blocks + b) * p->sums * p->m, p->steps, s->columns, p->step_x * p->pixel,
                 s->out_step_x * s->batch, to);
@@ -191,6 +226,8 @@ static int run(const walk *s)
     plan p = make_plan(s, tier);
     if (s->in_channels * s->taps > MLP_DOT8_TERMS)
         return MLP_OVERFLOW;
+    if (!p.sums)
+        return MLP_BAD_ARGUMENT;
     if (p.plane * p.planes_x > INT32_MAX)
         return MLP_UNSUPPORTED;
     const int threads = mlp_workers(p.items);
@@ -200,7 +237,7 @@ static int run(const walk *s)
     int32_t *offset = mlp_f32_alloc((size_t)p.count, sizeof *offset);
     ptrdiff_t *first = mlp_f32_alloc((size_t)p.count + 1, sizeof *first);
     if (offset && first)
-        find_steps(s, &p, tier->depth, first, offset);
+        find_steps(s, &p, tier, first, offset);
     p.power = s->q->out_float ? find_power(s) : 0;
     int32_t *panel = mlp_f32_alloc((size_t)(s->groups * p.blocks * p.panel), sizeof *panel);
     int32_t *start = mlp_f32_alloc((size_t)(s->groups * p.blocks * p.sums * p.m), sizeof *start);
@@ -211,10 +248,8 @@ static int run(const walk *s)
         const ptrdiff_t beyond = tier->depth * MLP_DOT8_LANES;
         for (int thread = 1; thread <= threads; thread++)
             memset(tiles + thread * pitch - beyond, 0, (size_t)beyond * sizeof *tiles);
-        mlp_dot8_largest weights = {{0}};
-        pack_weights(s, &p, tier, first, panel, start, &weights);
         atomic_llong next = 0;
-        atomic_int within = mlp_dot8_within(&weights, s->q->top_b);
+        atomic_int within = pack_weights(s, &p, tier, first, panel, start);
         MLP_PARALLEL_FOR(threads)
         for (int thread = 0; thread < threads; thread++) {
             mlp_dot8_largest largest = {{0}};

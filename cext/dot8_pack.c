@@ -2,12 +2,16 @@
  *
  *     for each pixel, for each image: word = channel 0 | channel 1 << 8 | channel 2 << 16 | channel 3 << 24
  *
- * (or two channels of 16 bits). The vector versions look sixteen digits up at a time (vpshufb) and interleave whole
- * rows; every byte ends up where the loop puts it. 32 images are one 256-bit row, so AVX2 serves the wider tiers too. */
+ * (or two channels of 16 bits). The vector versions look digits up by vpshufb, for all lanes at once, and interleave whole
+ * rows; every byte ends up where the loop puts it. Words of four channels are interleaved as codes, before the look-up,
+ * which then gives every plane of digits from one reading. */
 #include <string.h>
 #include "dot8.h"
 #ifdef MLP_HAVE_AVX2
 #include <immintrin.h>
+#endif
+#ifdef MLP_HAVE_AVX512
+#include "dot8_digits.h"
 #endif
 
 void mlp_dot8_digits_portable(const int8_t *from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t lanes, const int8_t *digit,
@@ -75,30 +79,6 @@ MLP_TARGET_AVX2 void mlp_dot8_pairs_avx2(const int8_t *rows, ptrdiff_t row, ptrd
         }
 }
 
-MLP_TARGET_AVX2 void mlp_dot8_quads_avx2(const int8_t *rows, ptrdiff_t row, ptrdiff_t count, int32_t *restrict to,
-                                         ptrdiff_t to_step)
-{
-    for (ptrdiff_t p = 0; p < count; p++, rows += MLP_DOT8_LANES, to += to_step) {
-        __m256i in[4], pair[4], quad[4];
-        for (int c = 0; c < 4; c++)
-            in[c] = _mm256_loadu_si256((const __m256i *)(rows + c * row));
-        for (int c = 0; c < 4; c += 2) { /* images 0-7 and 16-23, then 8-15 and 24-31, of two channels */
-            pair[c] = _mm256_unpacklo_epi8(in[c], in[c + 1]);
-            pair[c + 1] = _mm256_unpackhi_epi8(in[c], in[c + 1]);
-        }
-        for (int h = 0; h < 2; h++) {
-            quad[2 * h] = _mm256_unpacklo_epi16(pair[h], pair[2 + h]);
-            quad[2 * h + 1] = _mm256_unpackhi_epi16(pair[h], pair[2 + h]);
-        }
-        for (int h = 0; h < 2; h++) {
-            _mm256_storeu_si256((__m256i *)(to + 8 * h),
-                                _mm256_permute2x128_si256(quad[2 * h], quad[2 * h + 1], 0x20));
-            _mm256_storeu_si256((__m256i *)(to + 16 + 8 * h),
-                                _mm256_permute2x128_si256(quad[2 * h], quad[2 * h + 1], 0x31));
-        }
-    }
-}
-
 MLP_TARGET_AVX2 void mlp_dot8_widen_avx2(const int8_t *digits, ptrdiff_t count, int16_t *restrict to, ptrdiff_t to_step)
 {
     for (ptrdiff_t p = 0; p < count; p++, digits += MLP_DOT8_LANES, to += to_step)
@@ -131,6 +111,47 @@ MLP_TARGET_AVX512 void mlp_dot8_digits_avx512(const int8_t *from, ptrdiff_t step
         }
     }
     _mm512_storeu_si512(largest->each, most);
+}
+
+/* Four channels of 32 images to 32 words, interleaved as codes, then looked up 64 at a time. */
+MLP_INLINE MLP_DIGITS_ATTRIBUTE void quads(const mlp_dot8_pack *p, const int planes)
+{
+    const __mmask32 there = p->lanes >= MLP_DOT8_LANES ? ~0U : (1U << p->lanes) - 1;
+    mlp_dot8_lookup t = mlp_dot8_look_up(p, planes);
+    for (ptrdiff_t pixel = 0; pixel < p->count; pixel++) {
+        const int8_t *from = p->from + pixel * p->pixel;
+        int8_t *to = p->to + pixel * p->to_pixel;
+        for (ptrdiff_t c = 0; c < p->channels; c += 4, from += 4 * p->channel, to += p->to_word) {
+            __m256i in[4], pair[4], quad[4];
+            for (int i = 0; i < 4; i++)
+                in[i] = _mm256_maskz_loadu_epi8(c + i < p->channels ? there : 0, from + i * p->channel);
+            for (int i = 0; i < 4; i += 2) { /* images 0-7 and 16-23, then 8-15 and 24-31, of two channels */
+                pair[i] = _mm256_unpacklo_epi8(in[i], in[i + 1]);
+                pair[i + 1] = _mm256_unpackhi_epi8(in[i], in[i + 1]);
+            }
+            for (int h = 0; h < 2; h++) { /* images 8 h to 8 h + 3 and 16 more, then the next four */
+                quad[2 * h] = _mm256_unpacklo_epi16(pair[h], pair[2 + h]);
+                quad[2 * h + 1] = _mm256_unpackhi_epi16(pair[h], pair[2 + h]);
+            }
+            const __m512i first = _mm512_inserti64x4(_mm512_castsi256_si512(quad[0]), quad[1], 1);
+            const __m512i second = _mm512_inserti64x4(_mm512_castsi256_si512(quad[2]), quad[3], 1);
+            mlp_dot8_put_digits(_mm512_shuffle_i32x4(first, second, 0x88), &t, planes, to, p->to_plane);
+            mlp_dot8_put_digits(_mm512_shuffle_i32x4(first, second, 0xdd), &t, planes, to + p->to_half, p->to_plane);
+        }
+    }
+    _mm512_storeu_si512(p->largest->each, t.largest);
+}
+
+#define QUADS(planes) MLP_TARGET_AVX512 static void quads##planes##_avx512(const mlp_dot8_pack *p) { quads(p, planes); }
+QUADS(0)
+QUADS(1)
+QUADS(2)
+QUADS(3)
+
+void mlp_dot8_quads_avx512(const mlp_dot8_pack *p)
+{
+    static mlp_dot8_pack_fn *const by_planes[] = {quads0_avx512, quads1_avx512, quads2_avx512, quads3_avx512};
+    by_planes[p->digits ? p->planes : 0](p);
 }
 #endif
 

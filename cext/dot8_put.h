@@ -8,10 +8,12 @@ MLP_INLINE __attribute__((target(AVX512))) __m512 mlp_dot8_scaled(const int32_t 
         return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sum)), _mm512_set1_ps(power));
     __m256 half[2];
     for (int h = 0; h < 2; h++, sum += 8, lane += 8) {
-        __m512d total = _mm512_cvtepi32_pd(_mm256_loadu_si256((const __m256i *)sum));
-        for (int s = 1, weight = MLP_DOT8_BASE; s < sums; s++, weight *= MLP_DOT8_BASE)
+        enum { B = MLP_DOT8_BASE };
+        static const double weights[][MLP_DOT8_SUMS] = {{1}, {1, B}, {1 + B, B + B * B, -B}};
+        __m512d total = _mm512_setzero_pd();
+        for (int s = 0; s < sums; s++)
             total = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm256_loadu_si256((const __m256i *)(sum + s * next))),
-                                    _mm512_set1_pd(weight), total);
+                                    _mm512_set1_pd(weights[sums - 1][s]), total);
         const __m512d scale = power != 0 ? _mm512_set1_pd(power)
                                          : _mm512_mul_pd(_mm512_set1_pd(row), _mm512_loadu_pd(lane));
         half[h] = _mm512_cvtpd_ps(_mm512_mul_pd(total, scale));

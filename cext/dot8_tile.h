@@ -13,12 +13,10 @@
 /* One result from its sums, exact in double. */
 MLP_INLINE TARGET_BODY double TIER(joined)(const int32_t *sum, const int sums, ptrdiff_t next)
 {
-    double total = sum[0];
-    if (sums > 1)
-        total += (double)sum[next] * MLP_DOT8_BASE;
-    if (sums > 2)
-        total += (double)sum[2 * next] * (MLP_DOT8_BASE * MLP_DOT8_BASE);
-    return total;
+    enum { B = MLP_DOT8_BASE };
+    if (sums == 3)
+        return (double)sum[0] * (1 + B) + (double)sum[next] * (B + B * B) - (double)sum[2 * next] * B;
+    return sums == 1 ? sum[0] : sum[0] + (double)sum[next] * B;
 }
 
 /* Sums of one pixel to their place, sums[s][m][lane]; next: from s to s + 1, pitch: from m to m + 1. Rounds once. */
@@ -52,7 +50,7 @@ MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, con
                                         const int planes_w, const int outputs, const int vectors,
                                         const mlp_dot8_target *to, ptrdiff_t at, ptrdiff_t first)
 {
-    const int sums = planes_x + planes_w - 1;
+    const int sums = MLP_MAX(planes_x, planes_w);
     VEC sum[MLP_DOT8_SUMS][GM][GV];
     UNROLL for (int s = 0; s < sums; s++)
         UNROLL for (int m = 0; m < outputs; m++)
@@ -65,11 +63,10 @@ MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, con
             UNROLL for (int v = 0; v < vectors; v++)
                 in[d][v] = LOAD(from + d * x_plane + v * VP);
         UNROLL for (int m = 0; m < outputs; m++)
-            UNROLL for (int e = 0; e < planes_w; e++) {
-                VEC weight = SPLAT(panel[e * outputs + m]);
-                UNROLL for (int d = 0; d < planes_x; d++)
-                    UNROLL for (int v = 0; v < vectors; v++)
-                        sum[d + e][m][v] = MADD(in[d][v], weight, sum[d + e][m][v]);
+            UNROLL for (int s = 0; s < sums; s++) {
+                VEC weight = SPLAT(panel[(planes_w > 1 ? s : 0) * outputs + m]);
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[s][m][v] = MADD(in[planes_x > 1 ? s : 0][v], weight, sum[s][m][v]);
             }
     }
     int32_t row[MLP_DOT8_SUMS][GM][GV * VP] __attribute__((aligned(64)));
@@ -106,7 +103,7 @@ MLP_INLINE TARGET_BODY void TIER(pixel)(const int32_t *x, ptrdiff_t x_plane, con
 GATHER(gather11, 1, 1, GM, GV)
 GATHER(gather12, 1, 2, WM, WV)
 GATHER(gather21, 2, 1, WM, WV)
-GATHER(gather22, 2, 2, WM, WV)
+GATHER(gather22, 3, 3, WM, WV)
 
 TARGET static void TIER(dot)(const void *error, ptrdiff_t dy_plane, ptrdiff_t dy_row, const void *act,
                              const int32_t *offset, ptrdiff_t x_row, ptrdiff_t x_step, ptrdiff_t rows,

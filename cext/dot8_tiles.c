@@ -146,33 +146,36 @@ __attribute__((target("avx2,fma"))) static inline int32_t sum256(__m256i v)
 const mlp_dot8_tiles *mlp_dot8_tiles_in_force(void)
 {
     static const mlp_dot8_tiles portable = {
-        2, 2, 1, 0, 0, {{2, 1}, {1, 1}}, GATHERS(portable), 2, 2, DOTS(portable), mlp_dot8_digits_portable,
-        mlp_dot8_pairs_portable, mlp_dot8_widen_portable};
-#ifdef TILE_TIER /* the weight gradient's sum runs over images, which would have to be transposed: dot products */
+        2, 2, 1, 32, 0, 0, {{2, 1}, {1, 1}}, GATHERS(portable), 2, 2, DOTS(portable), mlp_dot8_digits_portable,
+        mlp_dot8_pairs_portable, mlp_dot8_widen_portable, NULL};
+#ifdef TILE_TIER /* the weight gradient has its tiles in dot8_weight_amx.c */
     static const mlp_dot8_tiles amx = {
-        4, 1, 16, 0, 128, {{16, 16}, {16, 16}}, GATHERS(amx), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
-        mlp_dot8_quads_avx2, NULL};
+        4, 1, 16, 16, 0, 128, {{16, 16}, {16, 16}}, GATHERS(amx), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
+        NULL, NULL,
+        mlp_dot8_quads_avx512};
     if (mlp_tier() >= MLP_AMX)
         return &amx;
 #endif
 #if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI)
     static const mlp_dot8_tiles vnni = {
-        4, 1, 1, 128, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
-        mlp_dot8_quads_avx2, NULL};
+        4, 1, 1, 32, 128, 128, {{8, 4}, {4, 4}}, GATHERS(vnni), 4, 6, DOTS(vnni), mlp_dot8_digits_avx512,
+        NULL, NULL,
+        mlp_dot8_quads_avx512};
     if (mlp_tier() >= MLP_VNNI)
         return &vnni;
 #endif
 #ifdef MLP_HAVE_AVX512
     static const mlp_dot8_tiles avx512 = {
-        2, 2, 1, 0, 0, {{8, 3}, {3, 3}}, GATHERS(avx512), 4, 6, DOTS(avx512), mlp_dot8_digits_avx2,
-        mlp_dot8_pairs_avx2, mlp_dot8_widen_avx2};
+        2, 2, 1, 32, 0, 0, {{8, 3}, {3, 3}}, GATHERS(avx512), 4, 6, DOTS(avx512), mlp_dot8_digits_avx2,
+        mlp_dot8_pairs_avx2, mlp_dot8_widen_avx2,
+        NULL};
     if (mlp_tier() >= MLP_AVX512)
         return &avx512;
 #endif
 #ifdef MLP_HAVE_AVX2
     static const mlp_dot8_tiles avx2 = {
-        2, 2, 1, 0, 0, {{4, 3}, {3, 3}}, GATHERS(avx2), 4, 2, DOTS(avx2), mlp_dot8_digits_avx2, mlp_dot8_pairs_avx2,
-        mlp_dot8_widen_avx2};
+        2, 2, 1, 32, 0, 0, {{4, 3}, {3, 3}}, GATHERS(avx2), 4, 2, DOTS(avx2), mlp_dot8_digits_avx2, mlp_dot8_pairs_avx2,
+        mlp_dot8_widen_avx2, NULL};
     if (mlp_tier() >= MLP_AVX2)
         return &avx2;
 #endif

@@ -2,7 +2,7 @@
  *
  *     for each output pixel, for each image: sum[output][channel][tap] += dy[output][pixel] * x[channel][pixel + tap];
  *
- * Of two digits by two there are three products (dot8_weight.h). A tile holds one plane at a time.
+ * Of two digits by two there are three products (dot8_products.h). A tile holds one plane at a time.
  *
  * A visit of the inner loop sums in int32 over vectors of neighbouring images, visits are added up in int64: nothing can
  * overflow, and no order matters. Where x is stored 128 too large, 128 times the sum of dy is taken off at the end. */
@@ -93,11 +93,11 @@ static void add_band(const plan *s, const task *t, ptrdiff_t item, char *x_tile,
     const ptrdiff_t x_row = s->step_y * s->tile_columns * s->pitch, dy_row = s->ow * s->pitch;
     for (int i = 0; i < s->products.many; i++) {
         const mlp_dot8_product *now = s->products.product + i;
-        if (i == 0 || now->d != now[-1].d)
-            pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? s->products.digits_b[now->d] : NULL,
+        if (i == 0 || now->b != now[-1].b)
+            pack(s, &x, &x_cut, n0, lanes, s->x_plane, call->digits_b ? s->products.digits_b[now->b] : NULL,
                  s->tier->dot_flip, row, x_tile, &largest[1]);
-        if (i == 0 || now->e != now[-1].e)
-            pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? s->products.digits_a[now->e] : NULL, 0, row,
+        if (i == 0 || now->a != now[-1].a)
+            pack(s, &dy, &dy_cut, n0, lanes, s->dy_plane, call->digits_a ? s->products.digits_a[now->a] : NULL, 0, row,
                  dy_tile, &largest[0]);
         for (ptrdiff_t r = 0; r < rows; r += s->visit)
             for (ptrdiff_t p = 0; p < s->ow; p += s->visit_columns) {

@@ -9,33 +9,9 @@
 #if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI) && defined(MLP_HAVE_AMX)
 #include <immintrin.h>
 #include "dot8_amx_config.h"
+#include "dot8_digits.h"
 #define INLINE_TARGET MLP_AMX_ATTRIBUTE
 #define UNROLL _Pragma("GCC unroll 16")
-
-typedef struct { __m512i table[MLP_DOT8_PARTS - 1], largest; } lookup;
-
-/* Codes to the digits of `planes` planes; 0 planes: codes are the integers. A magnitude looks its digit up, and its
- * sign turns it. */
-MLP_INLINE INLINE_TARGET void put_digits(__m512i v, lookup *t, const int planes, int8_t *to, ptrdiff_t to_plane)
-{
-    if (planes == 0) {
-        _mm512_store_si512(to, v);
-        return;
-    }
-    const __m512i magnitude = _mm512_abs_epi8(v), zero = _mm512_setzero_si512();
-    const __mmask64 negative = _mm512_movepi8_mask(v);
-    t->largest = _mm512_max_epu8(t->largest, magnitude);
-    __m512i low = _mm512_shuffle_epi8(t->table[0], magnitude);
-    low = _mm512_mask_sub_epi8(low, negative, zero, low);
-    _mm512_store_si512(to, low);
-    if (planes == 1)
-        return;
-    __m512i high = _mm512_shuffle_epi8(t->table[1], magnitude);
-    high = _mm512_mask_sub_epi8(high, negative, zero, high);
-    _mm512_store_si512(to + to_plane, high);
-    if (planes == 3)
-        _mm512_store_si512(to + 2 * to_plane, _mm512_sub_epi8(low, high));
-}
 
 /* out[j] has the words j of all sixteen vectors. */
 MLP_INLINE INLINE_TARGET void turn(__m512i v[16])
@@ -66,15 +42,13 @@ MLP_INLINE INLINE_TARGET void turn(__m512i v[16])
 MLP_INLINE INLINE_TARGET void pack(const mlp_dot8_pack *p, const int planes, const int turned)
 {
     const __mmask64 there = p->lanes >= MLP_DOT8_IMAGES ? ~0ULL : (1ULL << p->lanes) - 1;
-    lookup t = {.largest = _mm512_loadu_si512(p->largest->each)};
-    for (int e = 0; e < MLP_MIN(planes, 2); e++)
-        t.table[e] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p->digits[e]));
+    mlp_dot8_lookup t = mlp_dot8_look_up(p, planes);
     for (ptrdiff_t pixel = 0; pixel < p->count; pixel++) {
         const int8_t *from = p->from + pixel * p->pixel;
         int8_t *to = p->to + pixel * p->to_pixel;
         if (!turned) {
             for (ptrdiff_t c = 0; c < p->channels; c++, from += p->channel, to += MLP_DOT8_IMAGES)
-                put_digits(_mm512_maskz_loadu_epi8(there, from), &t, planes, to, p->to_plane);
+                mlp_dot8_put_digits(_mm512_maskz_loadu_epi8(there, from), &t, planes, to, p->to_plane);
             continue;
         }
         for (ptrdiff_t c = 0; c < p->channels; c += 16, from += 16 * p->channel, to += MLP_DOT8_TILE) {
@@ -84,7 +58,7 @@ MLP_INLINE INLINE_TARGET void pack(const mlp_dot8_pack *p, const int planes, con
                 v[i] = i < some ? _mm512_maskz_loadu_epi8(there, from + i * p->channel) : _mm512_setzero_si512();
             turn(v);
             UNROLL for (int i = 0; i < 16; i++)
-                put_digits(v[i], &t, planes, to + i * MLP_DOT8_IMAGES, p->to_plane);
+                mlp_dot8_put_digits(v[i], &t, planes, to + i * MLP_DOT8_IMAGES, p->to_plane);
         }
     }
     _mm512_storeu_si512(p->largest->each, t.largest);
@@ -100,18 +74,17 @@ PACK(mlp_dot8_turned0_amx, 0, 1)
 PACK(mlp_dot8_turned1_amx, 1, 1)
 PACK(mlp_dot8_turned2_amx, 2, 1)
 PACK(mlp_dot8_turned3_amx, 3, 1)
-typedef void pack_fn(const mlp_dot8_pack *p);
 
 static void mlp_dot8_rows_amx(const mlp_dot8_pack *p)
 {
-    static pack_fn *const by_planes[] = {mlp_dot8_rows0_amx, mlp_dot8_rows1_amx, mlp_dot8_rows2_amx,
+    static mlp_dot8_pack_fn *const by_planes[] = {mlp_dot8_rows0_amx, mlp_dot8_rows1_amx, mlp_dot8_rows2_amx,
                                          mlp_dot8_rows3_amx};
     by_planes[p->digits ? p->planes : 0](p);
 }
 
 static void mlp_dot8_turned_amx(const mlp_dot8_pack *p)
 {
-    static pack_fn *const by_planes[] = {mlp_dot8_turned0_amx, mlp_dot8_turned1_amx, mlp_dot8_turned2_amx,
+    static mlp_dot8_pack_fn *const by_planes[] = {mlp_dot8_turned0_amx, mlp_dot8_turned1_amx, mlp_dot8_turned2_amx,
                                          mlp_dot8_turned3_amx};
     by_planes[p->digits ? p->planes : 0](p);
 }
@@ -143,9 +116,9 @@ MLP_INLINE INLINE_TARGET void dots(const int8_t *x, const ptrdiff_t x_step[3], c
 }
 
 #define DOTS(count) \
-    MLP_TARGET_AMX static void mlp_dot8_dots##count##_amx(const int8_t *x, const ptrdiff_t x_step[3], const ptrdiff_t *offset, \
-                                                 const int8_t *dy, const ptrdiff_t dy_step[3], \
-                                                 const ptrdiff_t size[3], int32_t *sum) \
+    MLP_TARGET_AMX static void mlp_dot8_dots##count##_amx( \
+        const int8_t *x, const ptrdiff_t x_step[3], const ptrdiff_t *offset, const int8_t *dy, \
+        const ptrdiff_t dy_step[3], const ptrdiff_t size[3], int32_t *sum) \
     { \
         dots(x, x_step, offset, count, dy, dy_step, size, sum); \
     }
@@ -156,8 +129,8 @@ DOTS(4)
 DOTS(5)
 DOTS(6)
 
-static void mlp_dot8_dots_amx(const int8_t *x, const ptrdiff_t x_step[3], const ptrdiff_t *offset, int count, const int8_t *dy,
-                     const ptrdiff_t dy_step[3], const ptrdiff_t size[3], int32_t *sum)
+static void mlp_dot8_dots_amx(const int8_t *x, const ptrdiff_t x_step[3], const ptrdiff_t *offset, int count,
+                              const int8_t *dy, const ptrdiff_t dy_step[3], const ptrdiff_t size[3], int32_t *sum)
 {
     static void (*const by_count[])(const int8_t *, const ptrdiff_t *, const ptrdiff_t *, const int8_t *,
                                     const ptrdiff_t *, const ptrdiff_t *, int32_t *) = {

@@ -55,8 +55,7 @@ static void make_plan(plan *s)
     s->c_parts = mlp_f32_ceil(s->cg, CHANNELS), s->o_parts = mlp_f32_ceil(s->og, CHANNELS);
     s->channels = mlp_f32_ceil(s->cg, s->c_parts), s->outputs = MLP_MIN(s->og, CHANNELS);
     s->o_blocks = mlp_f32_ceil(s->outputs, 16);
-    const int both = s->call->planes_a + s->call->planes_b == 4;
-    s->planes_dy = both ? 3 : s->call->planes_a, s->planes_x = both ? 3 : s->call->planes_b;
+    s->planes_dy = s->products.planes_a, s->planes_x = s->products.planes_b;
     s->skip_y = q->kernel_h == 1 ? q->stride_h : 1, s->skip_x = q->kernel_w == 1 ? q->stride_w : 1;
     s->step_y = q->stride_h / s->skip_y, s->step_x = q->stride_w / s->skip_x;
     s->columns = MLP_MIN(s->ow, VISIT);
@@ -125,7 +124,7 @@ typedef struct { const int8_t *from; ptrdiff_t channels, h, w; } picture; /* pla
 typedef struct { ptrdiff_t y0, x0, y_step, x_step, rows, columns; } cut;  /* may lie outside: zeros */
 
 /* One block of images of one operand, from n0 on; `p` has what remains the same. */
-static void pack(const plan *s, mlp_dot8_pack p, void (*run)(const mlp_dot8_pack *), const picture *in, const cut *c,
+static void pack(const plan *s, mlp_dot8_pack p, mlp_dot8_pack_fn *run, const picture *in, const cut *c,
                  ptrdiff_t n0)
 {
     ptrdiff_t low, high;
@@ -182,8 +181,8 @@ static void add_piece(const plan *s, const part *t, ptrdiff_t piece, ptrdiff_t *
         *terms = size[0] * size[1] * size[2];
     }
     for (int i = 0; i < s->products.many; i++) {
-        const int8_t *act = to->x + s->products.product[i].d * s->x_plane;
-        const int8_t *grad = to->dy + s->products.product[i].e * s->dy_plane;
+        const int8_t *act = to->x + s->products.product[i].b * s->x_plane;
+        const int8_t *grad = to->dy + s->products.product[i].a * s->dy_plane;
         for (ptrdiff_t o = 0; o < mlp_f32_ceil(t->outputs, 16); o++)
             for (ptrdiff_t k = 0; k < s->tiles; k += MLP_DOT8_GROUP)
                 s->tier->dots(act, s->x_step, s->offset + k, (int)MLP_MIN(MLP_DOT8_GROUP, s->tiles - k),

@@ -1,32 +1,19 @@
 /* The int8 engine's weight gradient on tiles. Inside dot8_weight_tiles.c (the walk) and dot8_weight_amx.c (what it runs).
- *
- * Planes of digits: tables[0], tables[1], and their difference where a product needs it. */
+ */
 #ifndef MINILP_DOT8_WEIGHT_TILES_H
 #define MINILP_DOT8_WEIGHT_TILES_H
-#include "dot8_weight.h"
+#include "dot8_products.h"
 
 enum { MLP_DOT8_IMAGES = 64, MLP_DOT8_TILE = 1024 }; /* images of a row of a tile; bytes of a tile */
 enum { MLP_DOT8_GROUP = 6 };                         /* tiles of sums that are in registers at once */
-
-/* Codes of `channels` channels at `count` pixels, distances in codes, of which `lanes` images exist. A pixel goes to
- * to + p * to_pixel, each plane to_plane behind the one before. `largest` as in mlp_dot8_digits_fn. */
-typedef struct {
-    const int8_t *from;
-    ptrdiff_t channel, channels, pixel, count, lanes;
-    const int8_t (*digits)[16]; /* of each plane; NULL: codes are the integers */
-    int planes;
-    int8_t *to;
-    ptrdiff_t to_pixel, to_plane;
-    mlp_dot8_largest *largest;
-} mlp_dot8_pack;
 
 typedef struct {
     void (*on)(void);   /* before and after the rest, in each thread */
     void (*off)(void);
     /* A row of 64 images a channel. */
-    void (*rows)(const mlp_dot8_pack *p);
+    mlp_dot8_pack_fn *rows;
     /* A tile for each block of 16 channels: [image / 4][channel][image % 4]. */
-    void (*turned)(const mlp_dot8_pack *p);
+    mlp_dot8_pack_fn *turned;
     /* sum[i] += rows at x + offset[i], times turned tiles at dy, over blocks, rows and columns; distances in bytes. */
     void (*dots)(const int8_t *x, const ptrdiff_t x_step[3], const ptrdiff_t *offset, int count, const int8_t *dy,
                  const ptrdiff_t dy_step[3], const ptrdiff_t size[3], int32_t *sum);

@@ -18,7 +18,7 @@ TERMS = 131072
 """The most products of two digits whose sums are proven to fit int32 (``cext/dot8.h``)."""
 BASE = 130
 """Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, and their difference fit int8, as
-``2**7 = BASE - 2`` (our own derivation). The weight gradient multiplies the differences: three products, not four."""
+``2**7 = BASE - 2`` (our own derivation). The differences are multiplied too: three products, not four."""
 UNSUPPORTED, BAD_CODE = 4, 5
 LANES = 32
 
