@@ -24,7 +24,8 @@ int mlp_pot_join(const int64_t *low, const int64_t *high, int width, int64_t n, 
                                       /* low + high * 2^width, then as mlp_pot_scale */
 
 /* pot_bins_*.c: the same contractions by exponent-binned adds, directly on activations stored as (C, H, W, N).
- * MLP_UNSUPPORTED: more than 16 levels in the lanes, or a tile beyond 2 GiB. Every size is at least 1. */
+ * MLP_UNSUPPORTED: more than 16 levels in the lanes, or a tile beyond 2 GiB. MLP_BAD_CODE: a code is beyond its levels.
+ * Every size is at least 1. */
 typedef struct {
     const int8_t *input, *weight;      /* (in_channels, *in_size, batch) codes; kernel rows contiguous */
     float *out_float;                  /* (out_channels, *out_size, batch); one of the two outputs is NULL */

@@ -107,6 +107,9 @@ MLP_INLINE int mlp_pot_fits_int32(int levels_a, int levels_b, int64_t terms)
     return spare >= 0 && terms <= (int64_t)1 << spare;
 }
 
+/* Whether none of n codes is beyond -top .. top. */
+int mlp_pot_within(const int8_t *codes, int64_t n, int top);
+
 /* Largest number of jobs that exists and is at most n. */
 MLP_INLINE int mlp_pot_jobs(int64_t n) { return n >= 9 ? 9 : n == 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1; }
 

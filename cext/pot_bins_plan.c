@@ -1,4 +1,5 @@
-/* What both drivers of the exponent-binned adds decide alike: taps by phase, and the lanes to use. See pot_bins.h. */
+/* What both drivers of the exponent-binned adds do alike: look at the codes, list taps by phase, choose lanes. See
+ * pot_bins.h. */
 #include "pot_bins.h"
 #include <stdlib.h>
 
@@ -42,6 +43,21 @@ void mlp_pot_free_axis(mlp_pot_axis *axis)
 {
     free(axis->phase);
     free(axis->store);
+}
+
+int mlp_pot_within(const int8_t *codes, int64_t n, int top)
+{
+    enum { PIECE = 1 << 15 };
+    const int8_t low = (int8_t)-top, high = (int8_t)top;
+    int outside = 0;
+    MLP_PRAGMA(omp parallel for schedule(static) reduction(| : outside) num_threads(n > PIECE ? mlp_threads() : 1))
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int8_t found = 0;  /* as narrow as the codes: the compiler then compares a vector of them at once */
+        for (int64_t i = first; i < mlp_min(first + PIECE, n); i++)
+            found |= (codes[i] > high) | (codes[i] < low);
+        outside |= found;
+    }
+    return !outside;
 }
 
 const mlp_pot_lanes *mlp_pot_choose_lanes(int levels, int64_t count, int64_t *limit)

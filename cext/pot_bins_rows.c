@@ -297,6 +297,9 @@ int mlp_pot_rows_contract(const mlp_pot_rows *g)
         return MLP_UNSUPPORTED;
     if (g->batch == 0 || g->out_channels == 0 || g->out_size[0] == 0 || g->out_size[1] == 0)
         return MLP_OK;
+    if (!mlp_pot_within(g->input, g->in_channels * g->in_size[0] * g->in_size[1] * g->batch, g->levels_input)
+        || !mlp_pot_within(g->weight, g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1], g->levels_weight))
+        return MLP_BAD_CODE;
     if (mlp_pot_plan_axis(&p.y, g->input_grad, g->kernel[0], g->stride[0], g->padding[0], g->dilation[0],
                           g->out_size[0])
         && mlp_pot_plan_axis(&p.x, g->input_grad, g->kernel[1], g->stride[1], g->padding[1], g->dilation[1],

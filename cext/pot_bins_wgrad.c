@@ -298,6 +298,9 @@ int mlp_pot_wgrad_contract(const mlp_pot_wgrad *g)
     int status = MLP_NO_MEMORY;
     if (!p.lanes)
         return MLP_UNSUPPORTED;
+    if (!mlp_pot_within(g->error, g->features * g->out_size[0] * g->out_size[1] * g->batch, g->levels_error)
+        || !mlp_pot_within(g->act, g->channels * g->size[0] * g->size[1] * g->batch, g->levels_act))
+        return MLP_BAD_CODE;
     int64_t group = mlp_max(16, p.lanes->lanes);
     p.padded = mlp_ceil_div(g->features, group) * group;
     p.vectors = mlp_ceil_div(g->features, p.lanes->lanes);

@@ -16,7 +16,7 @@ from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
-OVERFLOW, UNSUPPORTED = 3, 4
+OVERFLOW, UNSUPPORTED, BAD_CODE = 3, 4, 5
 C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 
@@ -34,7 +34,7 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     accumulate, out : str
         As ``pot_contract``.
     check_codes : callable
-        Raises where a code is out of range. Called before the shift/add kernels; the int8 engine looks while it packs.
+        Raises where a code is out of range. The fast kernels look for themselves; this says which code it was.
 
     Returns
     -------
@@ -47,23 +47,23 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
         If a result does not fit float32 (or int64).
     """
     result = None
-    if a.size and b.size and pot_emulate.family(bits_a, bits_b, accumulate) == "emulate":
-        try:
+    try:
+        if a.size and b.size and pot_emulate.family(bits_a, bits_b, accumulate) == "emulate":
             result = pot_emulate.contract(a, b, g, bits_a, bits_b, exponent, out)
-        except dot8.BadCode:
-            check_codes()
-            raise
-        if result is not None and result.dtype == np.int64 and out == "float32":
-            result = _scaled(result, g, exponent, f"pot_emulate_{g.kind}")
-    if result is None:
+            if result is not None and result.dtype == np.int64 and out == "float32":
+                result = _scaled(result, g, exponent, f"pot_emulate_{g.kind}")
+        if result is None and accumulate != "int32" and a.size and b.size:
+            if bits_a <= 5 and sum_bits(bits_a, bits_b, g.depth) <= 62:
+                result = _bins(a, b, g, top_code(bits_a), top_code(bits_b), exponent, out)
+            elif sum_bits(5, bits_b, g.depth) < 62 and out == "float32":  # a digit has one level more than 5 bits
+                check_codes()
+                result = _digits(a, b, g, top_code(bits_b), exponent)
+    except dot8.BadCode:
         check_codes()
-    if result is None and accumulate != "int32" and a.size and b.size:
-        if bits_a <= 5 and sum_bits(bits_a, bits_b, g.depth) <= 62:
-            result = _bins(a, b, g, top_code(bits_a), top_code(bits_b), exponent, out)
-        elif sum_bits(5, bits_b, g.depth) < 62 and out == "float32":  # a digit has one level more than 5 bits
-            result = _digits(a, b, g, top_code(bits_b), exponent)
+        raise
     if result is not None:
         return result, 0
+    check_codes()
     return literal(a, b, g, exponent, accumulate, out)
 
 
@@ -92,6 +92,8 @@ def _bins(a: Array, b: Array, g: Geometry, levels_a: int, levels_b: int, exponen
                            in_size=sizes[0], out_size=sizes[1], weight_out_step=steps[0], weight_in_step=steps[1])
         if status == UNSUPPORTED:
             return None
+        if status == BAD_CODE:
+            raise dot8.BadCode(f"{name}: a code is beyond +-{levels_a} in the lanes, or +-{levels_b} in the list")
         _check(status, name, out)
         parts.append(result if result.dtype == dtype else _scale(result, exponent, name))
     count(name)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from minilp.kernels import KernelError, use_backend
+from minilp.kernels import KernelError, use_backend, use_kernels
 from minilp.kernels.pot import pot_contract
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -111,3 +111,19 @@ def test_wrapper_names_what_is_wrong(needs_c, backend, change, words):
     kind, a, b = (call.pop(k) for k in ("kind", "a", "b"))
     with use_backend(backend), pytest.raises(ValueError, match=words):
         pot_contract(kind, a, b, **call)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 5, 6])
+def test_the_shift_kernels_find_a_code_beyond_the_format_wherever_it_is(isa, bits):
+    """The first, one in the middle, and the last of many, in either operand and on either side of 0."""
+    top = 2 ** (bits - 1) - 1
+    rng = np.random.default_rng(43)
+    act, weight, error = (codes(rng, shape, bits) for shape in ((65, 8, 9, 9), (5, 8, 3, 3), (65, 5, 9, 9)))
+    kw = {"bits_a": bits, "bits_b": bits, "exponent": 0, "padding": (1, 1), "accumulate": "counts"}
+    for kind, a, b, size in (("conv2d", act, weight, None), ("conv2d_input_grad", error, weight, (9, 9)),
+                             ("conv2d_weight_grad", error, act, (3, 3))):
+        for which, place, bad in (("a", 0, top + 1), ("a", 99, 98), ("a", -1, -top - 1), ("b", 0, -128), ("b", -1, 99)):
+            wrong = {"a": a.copy(), "b": b.copy()}
+            wrong[which].flat[place] = bad
+            with use_kernels("shift"), pytest.raises(ValueError, match=rf"{kind}: {which} must hold codes .*{bad}"):
+                pot_contract(kind, wrong["a"], wrong["b"], size=size, **kw)
