@@ -10,16 +10,18 @@
  *
  * The fast contraction splits the operand in the lanes into gamma planes, one per remainder: plane s holds sign * 2^q
  * where the remainder is s, else 0. Against a term of the sorted operand with remainder f, plane s adds to bin
- * (s + f) mod gamma: gamma vector adds, and nothing is routed lane by lane. The list runs from the largest exponent
- * down. One step down moves the binary point of one bin alone, so one bin is added to itself (Horner in 2^(1/gamma)).
- * Bins are int32 in the loop; the list is cut into segments that provably fit, and folded into int64 with one shift. */
+ * (s + f) mod gamma: gamma vector adds, and nothing is routed lane by lane. AVX-512 keeps the signed powers and the
+ * remainders themselves, and adds under the mask of the remainders that are s: the same sums, a quarter of the memory.
+ * The list runs from the largest exponent down. One step down moves the binary point of one bin alone, so one bin is
+ * added to itself (Horner in 2^(1/gamma)). Bins are int32 in the loop; the list is cut into segments that provably fit,
+ * and folded into int64 with one shift. */
 #ifndef MINILP_LNS_BINS_H
 #define MINILP_LNS_BINS_H
 #include "minilp_core.h"
 
 enum {
     MLP_LNS_SPAN = 22,             /* most octaves of the operand in the lanes: leaves 2^7 terms a segment */
-    MLP_LNS_TILE_BYTES = 640 << 10 /* planes of one block: long lists pay, so within a second-level cache */
+    MLP_LNS_TILE_BYTES = 640 << 10 /* of one block: long lists pay, so within a second-level cache */
 };
 
 /* Terms terms[first_term ..], `octaves` times gamma pairs of counts runs[first_run ..]; worth 2^shift. */
@@ -35,7 +37,8 @@ int32_t mlp_lns_list(const int16_t *codes, int64_t n, int gamma, int top, int64_
 
 typedef struct {
     int64_t lanes;                 /* int32 lanes that one walk carries, per bin */
-    /* Codes to planes: `valid` codes to gamma rows of `lanes` int32. */
+    int64_t rows;                  /* of `lanes` int32 for one term of a tile: gamma planes, or powers and remainders */
+    /* `valid` codes to the rows of a term. */
     void (*expand)(const int16_t *codes, int64_t valid, int32_t *out);
     /* One segment of a list over a tile of planes. out: gamma rows of `lanes` int32. */
     void (*walk)(const char *tile, const int32_t *terms, const int32_t *runs, int64_t octaves, int32_t *out);

@@ -1,5 +1,8 @@
 /* The vector loops of lns_bins.h. Defined by the includer: TIER, VECTOR_BYTES, JOBS(gamma) vectors a walk carries per
- * bin, TARGET (attributes of the functions). None of the functions called mlp_lns_shift_* multiplies. */
+ * bin, TARGET (attributes of the functions), and how a code lies in a tile:
+ *   MASKED             0: gamma planes; 1: values, and remainders (-1 for zero), for tiers that add where a mask is set
+ *   ADD, SUB(acc, row, i, jobs)   acc plus or minus vector i of the code's planes, i / jobs being the plane
+ * None of the functions called mlp_lns_shift_* multiplies. */
 #define NAME2(what, gamma, tier) mlp_lns_##what##_g##gamma##_##tier
 #define NAME1(what, gamma, tier) NAME2(what, gamma, tier)
 #define NAME(what, gamma) NAME1(what, gamma, TIER)
@@ -15,16 +18,20 @@ typedef int32_t VECTOR __attribute__((vector_size(VECTOR_BYTES)));
         for (int j = 0; j < JOBS(G); j++)                                                                              \
             acc[(f) * JOBS(G) + j] += acc[(f) * JOBS(G) + j];                                                          \
         for (int32_t n = *runs++; n > 0; n--) {                                                                        \
-            const VECTOR *plane = (const VECTOR *)(tile + *terms++);                                                   \
+            const VECTOR *row = (const VECTOR *)(tile + *terms++);                                                     \
             _Pragma("GCC unroll 32")                                                                                   \
-            for (int i = 0; i < (G) * JOBS(G); i++)                                                                    \
-                acc[(i + (f) * JOBS(G)) % ((G) * JOBS(G))] += plane[i];                                                \
+            for (int i = 0; i < (G) * JOBS(G); i++) {                                                                  \
+                const int at = (i + (f) * JOBS(G)) % ((G) * JOBS(G));                                                  \
+                acc[at] = ADD(acc[at], row, i, JOBS(G));                                                               \
+            }                                                                                                          \
         }                                                                                                              \
         for (int32_t n = *runs++; n > 0; n--) {                                                                        \
-            const VECTOR *plane = (const VECTOR *)(tile + *terms++);                                                   \
+            const VECTOR *row = (const VECTOR *)(tile + *terms++);                                                     \
             _Pragma("GCC unroll 32")                                                                                   \
-            for (int i = 0; i < (G) * JOBS(G); i++)                                                                    \
-                acc[(i + (f) * JOBS(G)) % ((G) * JOBS(G))] -= plane[i];                                                \
+            for (int i = 0; i < (G) * JOBS(G); i++) {                                                                  \
+                const int at = (i + (f) * JOBS(G)) % ((G) * JOBS(G));                                                  \
+                acc[at] = SUB(acc[at], row, i, JOBS(G));                                                               \
+            }                                                                                                          \
         }                                                                                                              \
     } while (0)
 #define STEPS1(G) STEP(G, 0)
@@ -53,20 +60,25 @@ typedef int32_t VECTOR __attribute__((vector_size(VECTOR_BYTES)));
     TARGET static void NAME(shift_expand, G)(const int16_t *codes, int64_t valid, int32_t *out)                        \
     {                                                                                                                  \
         int16_t copy[NAME(lanes, G)] = {0};                                                                            \
-        int32_t level[NAME(lanes, G)], value[NAME(lanes, G)];                                                          \
+        int32_t rest[NAME(lanes, G)], value[NAME(lanes, G)];                                                           \
         if (valid == NAME(lanes, G))                                                                                   \
             memcpy(copy, codes, sizeof copy);                                                                          \
         else                                                                                                           \
             memcpy(copy, codes, (size_t)valid * sizeof *codes);                                                        \
         for (int i = 0; i < NAME(lanes, G); i++) {                                                                     \
             int32_t code = copy[i], sign = code >> 31, e = ((code ^ sign) - sign) - 1;                                 \
-            level[i] = code ? e & ((G) - 1) : -1;                                                                      \
+            rest[i] = code ? e & ((G) - 1) : -1;                                                                       \
             int32_t power = (int32_t)1 << (((uint32_t)e / (G)) & 31);                                                  \
             value[i] = (power ^ sign) - sign;                                                                          \
         }                                                                                                              \
+        if (MASKED) {                                                                                                  \
+            memcpy(out, value, sizeof value);                                                                          \
+            memcpy(out + NAME(lanes, G), rest, sizeof rest);                                                           \
+            return;                                                                                                    \
+        }                                                                                                              \
         for (int s = 0; s < (G); s++)                                                                                  \
             for (int i = 0; i < NAME(lanes, G); i++)                                                                   \
-                out[s * NAME(lanes, G) + i] = level[i] == s ? value[i] : 0;                                            \
+                out[s * NAME(lanes, G) + i] = rest[i] == s ? value[i] : 0;                                             \
     }                                                                                                                  \
     TARGET static void NAME(shift_fold, G)(const int32_t *sums, int shift, int64_t *bins)                              \
     {                                                                                                                  \
@@ -90,8 +102,8 @@ typedef int32_t VECTOR __attribute__((vector_size(VECTOR_BYTES)));
                 out[i] += constants[top] * (double)whole[i];                                                           \
         }                                                                                                              \
     }                                                                                                                  \
-    static const mlp_lns_lanes NAME(table, G) = {NAME(lanes, G), NAME(shift_expand, G), NAME(shift_walk, G),           \
-                                                 NAME(shift_fold, G), NAME(close, G)};
+    static const mlp_lns_lanes NAME(table, G) = {NAME(lanes, G), MASKED ? 2 : (G), NAME(shift_expand, G),              \
+                                                 NAME(shift_walk, G), NAME(shift_fold, G), NAME(close, G)};
 
 LOOPS(1)
 LOOPS(2)
@@ -106,6 +118,9 @@ static const mlp_lns_lanes *const NAME1(tables, all, TIER)[] = {&NAME(table, 1),
 #undef VECTOR_BYTES
 #undef JOBS
 #undef TARGET
+#undef MASKED
+#undef ADD
+#undef SUB
 #undef NAME2
 #undef NAME1
 #undef NAME

@@ -1,7 +1,7 @@
 /* The fast contraction of logarithmic codes (lns_bins.h): out (rows, lanes) = w (rows, depth) times x (depth, lanes).
  *
  * Every row of w is sorted once. A thread takes one group of lanes and a share of the rows; block by block along the
- * depth it expands the codes in its lanes to planes and walks the lists of its rows over them. */
+ * depth it expands the codes in its lanes and walks the lists of its rows over them. */
 #include "lns_bins.h"
 #include "pot_bins.h"
 #include <stdlib.h>
@@ -18,7 +18,7 @@ typedef struct {
 static int plan_lists(plan *p)
 {
     const mlp_lns_planes *g = p->g;
-    int64_t lists = g->rows * p->blocks, step = g->gamma * p->lanes->lanes * 4, octaves = g->top_w / g->gamma + 1;
+    int64_t lists = g->rows * p->blocks, step = p->lanes->rows * p->lanes->lanes * 4, octaves = g->top_w / g->gamma + 1;
     p->run_room = 2 * g->gamma * octaves;
     p->segment_room = mlp_min(octaves, p->block);
     p->terms = malloc((size_t)(g->rows * g->depth) * sizeof *p->terms);
@@ -37,7 +37,7 @@ static int plan_lists(plan *p)
     return 1;
 }
 
-/* The codes of one block in the lanes from l on, as planes. `codes` is room for a block of them. */
+/* The codes of one block in the lanes from l on, expanded. `codes` is room for a block of them. */
 static void fill_tile(const plan *p, int64_t first, int64_t depth, int64_t l, int64_t valid, int16_t *codes, int32_t *tile)
 {
     const mlp_lns_planes *g = p->g;
@@ -49,7 +49,7 @@ static void fill_tile(const plan *p, int64_t first, int64_t depth, int64_t l, in
         const int16_t *row = g->turned ? codes + k * lanes : g->x + (first + k) * g->lanes + l;
         if (!g->turned && k + 8 < depth)
             __builtin_prefetch(row + 8 * g->lanes);   /* rows lie far apart: each is a cache miss of its own */
-        p->lanes->expand(row, valid, tile + k * g->gamma * lanes);
+        p->lanes->expand(row, valid, tile + k * p->lanes->rows * lanes);
     }
 }
 
@@ -77,7 +77,9 @@ static int run(const plan *p)
     const mlp_lns_planes *g = p->g;
     int64_t lanes = p->lanes->lanes, groups = mlp_ceil_div(g->lanes, lanes), wide = g->gamma * lanes;
     int64_t shares = mlp_min(g->rows, mlp_ceil_div(4 * mlp_threads(), groups)), share = mlp_ceil_div(g->rows, shares);
-    int64_t parts[] = {p->block * wide * 4, wide * 4, share * wide * 8, lanes * 8, p->block * lanes * 2}, size = 0;
+    int64_t parts[] = {p->block * p->lanes->rows * lanes * 4, wide * 4, share * wide * 8, lanes * 8,
+                       p->block * lanes * 2};
+    int64_t size = 0;
     for (int i = 0; i < 5; i++)
         size += parts[i] = mlp_ceil_div(parts[i], 64) * 64;
     int no_memory = 0;
@@ -126,7 +128,7 @@ int mlp_lns_planes_contract(const mlp_lns_planes *g)
         return MLP_BAD_ARGUMENT;
     /* A bin is at most 2^(octaves of x) times 2 (a carried remainder) times the list's limit: below 2^30. */
     p.limit = (int64_t)1 << (29 - g->top_x / g->gamma);
-    p.block = mlp_min(g->depth, mlp_min(p.limit, MLP_LNS_TILE_BYTES / (g->gamma * p.lanes->lanes * 4)));
+    p.block = mlp_min(g->depth, mlp_min(p.limit, MLP_LNS_TILE_BYTES / (p.lanes->rows * p.lanes->lanes * 4)));
     p.blocks = mlp_ceil_div(g->depth, p.block);
     p.block = mlp_ceil_div(g->depth, p.blocks);
     p.blocks = mlp_ceil_div(g->depth, p.block);
