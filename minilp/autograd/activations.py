@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.autograd.arrays import FLOATS, Array, TensorLike
+from minilp.autograd.arrays import FLOATS, Array, TensorLike, by_features
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function
 from minilp.autograd.gaussian import normal_cdf_pdf
@@ -24,13 +24,16 @@ class ReLU(Function):
         x = np.asarray(x)
         if x.dtype not in FLOATS:
             return np.maximum(x, 0)
-        y, positive = elementwise.relu(x)
+        ctx.by_features = by_features(x)
+        y, positive = elementwise.relu(x.T if ctx.by_features else x)
         ctx.save_for_backward(positive)
-        return y
+        return y.T if ctx.by_features else y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         (positive,) = ctx.saved
+        if ctx.by_features:  # the bits are in the order of forward's memory
+            return (elementwise.relu_backward(np.ascontiguousarray(grad.T), positive).T,)
         return (elementwise.relu_backward(grad, positive),)
 
 

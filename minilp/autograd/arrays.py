@@ -184,6 +184,11 @@ def memory_order(x: Array) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
 
 
+def by_features(x: Array) -> bool:
+    """Whether rows (T, F) lie in memory as (F, T), which is how coded linear layers read and write them."""
+    return x.ndim == 2 and x.flags.f_contiguous and not x.flags.c_contiguous
+
+
 def zeros_in_order(shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...]) -> Array:
     """Return zeros of logical `shape` whose axes lie in memory in `order` (see `memory_order`)."""
     inverse = sorted(range(len(order)), key=order.__getitem__)

@@ -120,6 +120,18 @@ class Gather(Function):
         return ctx.tokens.spread(grad), None
 
 
+class ByFeatures(Function):
+    """The same rows (T, F), stored as (F, T)."""
+
+    @staticmethod
+    def forward(ctx: Context, rows: Array) -> Array:
+        return np.asfortranarray(rows)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
+        return (grad,)
+
+
 def masked_softmax(x: TensorLike, mask: Array | None = None, scale: float = 1.0) -> Tensor:
     """softmax(scale x + mask) along the last axis.
 
@@ -180,6 +192,11 @@ def merge_heads(x: TensorLike, tokens: Any) -> Tensor:
 def spread(rows: TensorLike, tokens: Any) -> Tensor:
     """Rows of tokens (T, F) to (N, L, F), zeros at the padding."""
     return Spread.apply(rows, tokens)
+
+
+def by_features(rows: TensorLike) -> Tensor:
+    """The same rows (T, F), stored as (F, T): what comes out of coded linear layers, and adds to it in one order."""
+    return ByFeatures.apply(rows)
 
 
 def gather(x: TensorLike, tokens: Any) -> Tensor:

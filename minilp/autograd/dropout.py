@@ -6,36 +6,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.autograd.arrays import Array, TensorLike
+from minilp.autograd.arrays import Array, TensorLike, memory_order
 from minilp.autograd.engine import Context
 from minilp.autograd.function import Function, as_tensor
+from minilp.kernels import elementwise
 
 if TYPE_CHECKING:
     from minilp.autograd.tensor import Tensor
 
 
 class Dropout(Function):
-    """Zero each element with probability p and scale the others by 1 / (1 - p); keeps one byte an element."""
+    """Zero each element with probability p and scale the others by 1 / (1 - p); keeps a bit an element."""
 
     @staticmethod
     def forward(ctx: Context, x: Any, p: float, rng: np.random.Generator) -> Array:
         x = np.asarray(x)
-        keep = np.empty_like(x, dtype=np.bool_)  # x's memory order
+        ctx.order = memory_order(x)
         # Drawn in logical order, so the draws do not depend on how x lies in memory.
-        keep[...] = rng.random(x.shape, dtype=np.float32) >= p
-        ctx.save_for_backward(keep)
+        keep = rng.random(x.shape, dtype=np.float32) >= p
+        bits = np.packbits(keep.transpose(ctx.order), bitorder="little")
+        ctx.save_for_backward(bits)
         ctx.scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
-        return _masked(x, keep, ctx.scale)
+        return _masked(x, bits, ctx.scale, ctx.order)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
-        (keep,) = ctx.saved
-        return _masked(grad, keep, ctx.scale), None, None
+        (bits,) = ctx.saved
+        return _masked(grad, bits, ctx.scale, ctx.order), None, None
 
 
-def _masked(x: Array, keep: Array, scale: Any) -> Array:
-    y = np.asarray(np.multiply(x, keep))
-    return np.multiply(y, scale, out=y)
+def _masked(x: Array, bits: Array, scale: Any, order: tuple[int, ...]) -> Array:
+    """``x`` times ``scale`` where the bit is set, else +0.0; bits and result lie in ``order``."""
+    turned = np.ascontiguousarray(x.transpose(order))
+    y = elementwise.relu_backward(turned.reshape(-1), bits)
+    np.multiply(y, scale, out=y)
+    return y.reshape(turned.shape).transpose(np.argsort(order))
 
 
 def dropout(x: TensorLike, p: float, rng: np.random.Generator, training: bool = True) -> Tensor:

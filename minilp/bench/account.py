@@ -15,6 +15,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 import minilp
+from minilp.formats import Spec
+from minilp.formats.spec import KINDS
 
 REST = "rest"
 PYTHON = "NumPy and Python"
@@ -35,13 +37,13 @@ PARTS = tuple((re.compile(file), re.compile(function), part) for file, function,
     (r"autograd/activations\.py", r"forward|backward", "activation"),
     (r"autograd/pool\.py", r"forward|backward", "pool"),
     (r"autograd/softmax\.py|nn/loss_functions\.py", r".*", "loss"),
-    (r"autograd/(elementwise|reductions|shape|unary|indexing)\.py", r"forward|backward", "elementwise"),
+    (r"autograd/(elementwise|reductions|shape|unary|indexing|attention|dropout)\.py", r"forward|backward",
+     "elementwise"),
     (r"autograd/engine\.py", r"add", "gradient sums"),
     (r"optim/.*|stored\.py", r".*", "optimizer"),
 ))
-CONTRACTIONS = {"conv2d": "forward", "linear": "forward", "conv2d_input_grad": "input grad",
-                "linear_input_grad": "input grad", "conv2d_weight_grad": "weight grad",
-                "linear_weight_grad": "weight grad"}
+WORDS = {"forward": "forward", "input_grad": "input grad", "weight_grad": "weight grad"}
+CONTRACTIONS = {kind: WORDS[Spec(kind).product] for kind in KINDS}
 _HOME = str(pathlib.Path(minilp.__file__).parent) + "/"
 
 

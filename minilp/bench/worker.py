@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minilp.bench import sentences
 from minilp.bench.process import pin
 
 PROFILED = 3
@@ -50,16 +51,23 @@ def minilp_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any
 
     minilp.set_num_threads(job["threads"])
     minilp.manual_seed(0)
-    config = TrainConfig.create(model=job["model"], recipe=job["recipe"], settings=job["settings"])
-    model = build_model(config, {"classes": [str(k) for k in range(10)], "in_channels": 3})
-    optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's, or Madam
-    x, y = batch(job["batch_size"], 1)
     clock = [0]
+    if job["model"] == sentences.MODEL:
+        config = TrainConfig.create(recipe=job["recipe"], settings=job["settings"])
+        model, optimizer, loss_of_batch = sentences.ours(config, job["batch_size"])
+    else:
+        config = TrainConfig.create(model=job["model"], recipe=job["recipe"], settings=job["settings"])
+        model = build_model(config, {"classes": [str(k) for k in range(10)], "in_channels": 3})
+        optimizer = build_optimizer(config, model)  # the recipe's, at its defaults: SGD as torch's, or Madam
+        x, y = batch(job["batch_size"], 1)
+
+        def loss_of_batch() -> Tensor:
+            return nn.functional.cross_entropy(model(Tensor(x)), y)
 
     def step() -> float:
         optimizer.zero_grad()
         with contract.rounding_context(0, clock[0]):
-            loss = nn.functional.cross_entropy(model(Tensor(x)), y)
+            loss = loss_of_batch()
             loss.backward()
             optimizer.step()
         clock[0] += 1
@@ -76,11 +84,14 @@ def torch_step(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]
     """The same step in torch, in the mode that the job names."""
     import torch
 
-    from minilp.bench import rival
+    from minilp.bench import rival, rival_sentences
 
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    step = rival.step(job["model"], job["mode"], *batch(job["batch_size"], 1))
+    if job["model"] == sentences.MODEL:
+        step = rival_sentences.step(job["mode"], job["batch_size"])
+    else:
+        step = rival.step(job["model"], job["mode"], *batch(job["batch_size"], 1))
     step()
     return step, {"torch": torch.__version__}
 

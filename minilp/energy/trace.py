@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from minilp.nn import Module
 
 MOVES = (shape.Reshape, shape.Permute, shape.BroadcastTo, shape.Concat, shape.Stack, shape.Pad, indexing.GetItem,
-         unary.Cast, attention.SplitHeads, attention.MergeHeads, attention.Spread, attention.Gather)
+         unary.Cast, attention.SplitHeads, attention.MergeHeads, attention.Spread, attention.Gather,
+         attention.ByFeatures)
 """Operations that move numbers and do no arithmetic."""
 
 ELEMENTWISE = {activations.ReLU: "relu", activations.GELU: "gelu", unary.Tanh: "tanh", unary.Sigmoid: "sigmoid",

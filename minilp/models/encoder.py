@@ -7,13 +7,13 @@ import numpy as np
 
 from minilp import nn
 from minilp.autograd import Tensor
-from minilp.autograd.attention import spread
+from minilp.autograd.attention import by_features, spread
 from minilp.models.transformer import hidden, integers
 from minilp.nn import functional as F
 from minilp.nn import init
 from minilp.nn.positions import Positions
 from minilp.nn.tokens import Tokens
-from minilp.nn.transformer import Activation
+from minilp.nn.transformer import Activation, is_coded
 
 
 class Encoder(nn.Module):
@@ -107,4 +107,5 @@ class Encoder(nn.Module):
         if kinds.shape != array.shape:
             raise ValueError(f"types: expected {array.shape}, got {kinds.shape}")
         x = self.embedding(tokens.gather(array)) + self.positions(tokens.positions()) + self.types(tokens.gather(kinds))
-        return self.encoder.rows(self.dropout(self.norm(x)), tokens, hidden(tokens)), tokens
+        x = self.dropout(self.norm(x))
+        return self.encoder.rows(by_features(x) if is_coded(self) else x, tokens, hidden(tokens)), tokens

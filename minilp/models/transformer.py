@@ -8,12 +8,12 @@ import numpy as np
 
 from minilp import nn
 from minilp.autograd import Tensor
-from minilp.autograd.attention import spread
+from minilp.autograd.attention import by_features, spread
 from minilp.nn import init
 from minilp.nn.attention_functions import causal
 from minilp.nn.positions import Positions
 from minilp.nn.tokens import Tokens
-from minilp.nn.transformer import Activation, Cache, LayerCache
+from minilp.nn.transformer import Activation, Cache, LayerCache, is_coded
 
 
 class Transformer(nn.Module):
@@ -184,7 +184,8 @@ class Transformer(nn.Module):
         array = integers(name, index)
         tokens = Tokens(array.shape, array != self.padding_idx)
         x = table(tokens.gather(array)) * math.sqrt(self.d_model)
-        return self.dropout(x + positions(tokens.positions())), tokens
+        x = self.dropout(x + positions(tokens.positions()))
+        return (by_features(x) if is_coded(self) else x), tokens
 
 
 def integers(name: str, index: Any) -> np.ndarray:
