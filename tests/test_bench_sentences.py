@@ -1,6 +1,7 @@
 """The benchmark's Transformer: ours and torch's are of one size, see the same sentences, and both learn them."""
 import numpy as np
 
+from minilp import backend
 from minilp.bench import sentences, worker
 
 
@@ -17,7 +18,8 @@ def test_both_sides_are_one_model(torch):
 
 
 def test_steps_of_both_sides_lower_the_loss(torch):
-    job = {"model": "transformer", "recipe": "potq", "settings": ["attention=coded"], "batch_size": 2, "threads": 1}
+    job = {"model": "transformer", "recipe": "potq", "settings": ["attention=coded"], "batch_size": 2,
+           "threads": backend().threads}
     ours, info = worker.minilp_step(job)
     theirs, _ = worker.torch_step({**job, "mode": "eager"})
     for step in (ours, theirs):
