@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: optional oracles and data, and a guard against leaked state.
 
-``MINILP_REQUIRE=c,torch,objdump,text,cifar10,multi30k`` turns the skips of those names into failures (what CI sets).
+``MINILP_REQUIRE=c,torch,objdump,text,lessons,cifar10,multi30k`` turns the skips of those names into failures (what CI
+sets).
 """
 import importlib.util
 import json
@@ -78,6 +79,15 @@ def needs_text(tmp_path, monkeypatch):
         if importlib.util.find_spec(module) is None:
             skip("text", f"{module} is not installed (extra 'text')")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def needs_lessons():
+    """Skip where the notebooks' tools are not installed."""
+    missing = [name for name in ("jupytext", "nbclient", "ipykernel", "matplotlib")
+               if importlib.util.find_spec(name) is None]
+    if missing:
+        skip("lessons", f"{', '.join(missing)} not installed (extra 'lessons')")
 
 
 @pytest.fixture(scope="session")
