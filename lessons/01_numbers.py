@@ -6,7 +6,7 @@
 # a format that reaches further must be coarser.
 #
 # *You need:* Python, a little NumPy, logarithms to base 2. *Time:* 60 to 75 minutes to read and solve; the machine
-# takes about 10 seconds. *Code it walks through:* `minilp/formats/fixed.py`, `minifloat.py`, `pot.py`, `lns.py`, and
+# takes under 10 seconds. *Code it walks through:* `minilp/formats/fixed.py`, `minifloat.py`, `pot.py`, `lns.py`, and
 # `minilp/kernels/reference_quantise.py`.
 
 # %%
@@ -71,11 +71,11 @@ for fmt in FIVE_BITS.values():
 #
 # ## Fixed point
 #
-# > **Exercise 1** (one star, 2 lines). Write `fixed_code`: the integer nearest to $x / 2^e$, limited to the range of
+# > **Exercise 1** (★, 2 lines). Write `fixed_code`: the integer nearest to $x / 2^e$, limited to the range of
 # > `bits` bits, $\pm(2^{b-1}-1)$. A number halfway between two integers goes to the even one.
 # >
-# > *Hint 1:* Python's `round` already goes to the even neighbour: `round(2.5)` is 2 and `round(3.5)` is 4.
-# > *Hint 2:* limit after rounding, with `min` and `max`.
+# > - *Hint 1:* Python's `round` already goes to the even neighbour: `round(2.5)` is 2 and `round(3.5)` is 4.
+# > - *Hint 2:* limit after rounding, with `min` and `max`.
 
 
 # %% exercise=1 lines=2
@@ -88,8 +88,9 @@ def fixed_code(x: float, exponent: int, bits: int) -> int:
 
 
 # %%
-lab.check(1, fixed_code, [((0.3, -3, 5), 2), ((-0.07, -3, 5), -1), ((0.3125, -3, 5), 2), ((0.4375, -3, 5), 4),
-                          ((0.3125, -4, 5), 5), ((9.0, -3, 5), 15), ((-9.0, -3, 5), -15), ((0.0, 0, 8), 0)])
+lab.check(1, fixed_code, [
+    ((0.3, -3, 5), 2), ((-0.07, -3, 5), -1), ((0.3125, -3, 5), 2), ((0.4375, -3, 5), 4),
+    ((0.3125, -4, 5), 5), ((9.0, -3, 5), 15), ((-9.0, -3, 5), -15), ((0.0, 0, 8), 0)])
 
 # %% [markdown]
 # Your function takes one number. The same in NumPy takes a tensor; minilp's own takes a tensor too, in C where there is
@@ -104,6 +105,9 @@ loop = np.array([fixed_code(float(v), e, 5) for v in x])
 vectors = np.clip(np.rint(x / 2.0**e), -15, 15)
 assert lab.same("your loop and NumPy", loop, vectors)
 assert lab.same("NumPy and minilp", vectors, q.codes)
+with minilp.use_backend("numpy"):
+    twin = Fixed(5).encode(x)
+assert lab.same(f"minilp's backends, numpy and {minilp.backend().name}", twin.codes, q.codes)
 
 # %% [markdown]
 # This is the NumPy twin of the C function, which a test of minilp holds equal to it bit for bit. It works on magnitudes
@@ -148,7 +152,8 @@ lab.number_lines(positive, "value (largest magnitude of the tensor: 1)",
 # scale is a power of two and cannot fit 1 exactly. The same lines on a logarithmic axis:
 
 # %%
-lab.number_lines(lines, "value, logarithmic axis", "Powers of two and logarithmic numbers are even here.", log=True)
+lab.number_lines(lines, "value, logarithmic axis",
+                 "Powers of two and logarithmic numbers are even here.", log=True)
 
 # %% [markdown]
 # ## Small floats
@@ -161,11 +166,11 @@ lab.number_lines(lines, "value, logarithmic axis", "Powers of two and logarithmi
 # $$ \text{value} = \begin{cases} (1 + m / 2^{\mathrm{man}}) \cdot 2^{f - B} & f > 0 \\
 #    (m / 2^{\mathrm{man}}) \cdot 2^{1 - B} & f = 0 \quad\text{(subnormal)} \end{cases} $$
 #
-# > **Exercise 2** (two stars, 5 lines). Write `minifloat_value` for levels from 0 up. It is checked on every level of
+# > **Exercise 2** (★★, 5 lines). Write `minifloat_value` for levels from 0 up. It is checked on every level of
 # > E2M1, E2M2, E4M3 and E5M2.
 # >
-# > *Hint 1:* `level >> man` are the upper bits, `level & (2**man - 1)` the lower ones.
-# > *Hint 2:* the subnormal case has the exponent of $f = 1$, but no leading 1.
+# > - *Hint 1:* `level >> man` are the upper bits, `level & (2**man - 1)` the lower ones.
+# > - *Hint 2:* the subnormal case has the exponent of $f = 1$, but no leading 1.
 
 
 # %% exercise=2 lines=5
@@ -200,12 +205,12 @@ print(Minifloat(4, 3).explain(0.3, -0.07))
 # becomes
 # 2, because the border in the logarithm is $\sqrt 2 = 1.4142\ldots$
 #
-# > **Exercise 3** (two stars, 6 lines). Write `power_level`: 0 for what rounds below the smallest power, else
+# > **Exercise 3** (★★, 6 lines). Write `power_level`: 0 for what rounds below the smallest power, else
 # > $\pm(k + k_{\max} + 1)$ with $k_{\max} = 2^{b-2} - 1$; what is too large gets $k = k_{\max}$.
 # >
-# > *Hint 1:* `math.frexp(v)` gives `m, p` with $v = m \cdot 2^p$ and $0.5 \le m < 1$, exactly. So $\log_2 v$ lies
+# > - *Hint 1:* `math.frexp(v)` gives `m, p` with $v = m \cdot 2^p$ and $0.5 \le m < 1$, exactly. So $\log_2 v$ lies
 # > between $p - 1$ and $p$, and rounds to $p$ where $m > \sqrt{1/2}$.
-# > *Hint 2:* zero needs a line of its own; `frexp(0)` is `(0.0, 0)`. The sign can go on last, by `math.copysign`.
+# > - *Hint 2:* zero needs a line of its own; `frexp(0)` is `(0.0, 0)`. The sign can go on last, by `math.copysign`.
 
 
 # %% exercise=3 lines=6
@@ -225,8 +230,8 @@ def power_level(x: float, beta: int, bits: int) -> int:
 def pot_cases(bits: int, beta: int) -> list:
     """Numbers around every border between two powers, and what minilp makes of them."""
     powers = np.ldexp(np.float32(1), np.arange(beta - 2 ** (bits - 2) - 1, beta + 2 ** (bits - 2) + 1))
-    x = np.concatenate([sign * powers * np.float32(factor) for sign in (1, -1) for factor in (1, 1.4, 1.42, 1.99)])
-    x = np.append(x, np.float32(0))
+    x = np.concatenate([powers * np.float32(factor) for factor in (1, 1.4, 1.42, 1.99)])
+    x = np.concatenate([x, -x, np.zeros(1, np.float32)])
     codes = PoT(bits).encode(x, scales=(np.array([beta], np.int32),)).codes
     return [((float(v), beta, bits), int(code)) for v, code in zip(x, codes, strict=True)]
 
@@ -240,7 +245,8 @@ lab.check(3, power_level, pot_cases(5, -7) + pot_cases(4, 0))
 # %%
 print(inspect.getsource(rlog2))
 x = np.exp2(rng.uniform(-20, 4, 2000)).astype(np.float32)
-assert lab.same("frexp and minilp's add and shift", [power_level(float(v), 0, 6) - 16 for v in x], rlog2(x).clip(-16))
+exponents = [power_level(float(v), 0, 6) - 16 for v in x]  # six bits: k from -15, -16 is zero
+assert lab.same("frexp and minilp's add and shift", exponents, rlog2(x).clip(-16))
 
 # %% [markdown]
 # ## Logarithmic numbers
@@ -249,11 +255,11 @@ assert lab.same("frexp and minilp's add and shift", [power_level(float(v), 0, 6)
 # the top level is the largest magnitude $M$ itself, and each level below is smaller by $2^{-1/\gamma}$. There are
 # $2^{b-1}$ levels. What is smaller than the smallest one becomes the smallest one; only zero is zero.
 #
-# > **Exercise 4** (two stars, 4 lines). Write `log_level`: 0 for zero, else $\pm$ the level, which is $2^{b-1}$ for
+# > **Exercise 4** (★★, 4 lines). Write `log_level`: 0 for zero, else $\pm$ the level, which is $2^{b-1}$ for
 # > $|x| = M$.
 # >
-# > *Hint 1:* how many steps lie between $M$ and $|x|$? $\gamma \log_2 (M / |x|)$, rounded.
-# > *Hint 2:* the smallest level is 1.
+# > - *Hint 1:* how many steps lie between $M$ and $|x|$? $\gamma \log_2 (M / |x|)$, rounded.
+# > - *Hint 2:* the smallest level is 1.
 
 
 # %% exercise=4 lines=4
@@ -271,7 +277,8 @@ def log_level(x: float, maximum: float, bits: int, gamma: int) -> int:
 def lns_cases(fmt: LNS) -> list:
     """The lesson's tensor and some random ones, and what minilp makes of them."""
     x = np.append(np.float32([1, 0.3, -0.07, 1e-3, -1e-6, 0]), rng.uniform(-1, 1, 20).astype(np.float32))
-    return [((float(v), 1.0, fmt.bits, fmt.gamma), int(code)) for v, code in zip(x, fmt.encode(x).codes, strict=True)]
+    codes = fmt.encode(x).codes
+    return [((float(v), 1.0, fmt.bits, fmt.gamma), int(code)) for v, code in zip(x, codes, strict=True)]
 
 
 lab.check(4, log_level, lns_cases(LNS(5, gamma=2)) + lns_cases(LNS(8, gamma=8)) + lns_cases(LNS(6, gamma=1)))
@@ -300,19 +307,19 @@ assert abs(changes["log"] - 100 * ((3 - math.sqrt(2)) / 1.5 - 1)) < 0.01 and abs
 
 # %% [markdown]
 # With the border $\sqrt 2$ a share of $\sqrt 2 - 1$ becomes 1, the rest 2, so the mean becomes $3 - \sqrt 2 = 1.586$.
-# Whether that is *bias* depends on the data: for numbers spread evenly in the *logarithm*, the border 1.5 is the one
-# that shrinks values. A nearest rounding can be right on average for one distribution only. (Most of such a bias is a
-# common factor, which batch norm takes out again; that is why papers get away with it.)
+# But which border is biased depends on the data. Numbers spread evenly in the *logarithm* have the mean
+# $1 / \ln 2 = 1.443$; the border $\sqrt 2$ makes it 1.5, the border 1.5 makes it $2 - \log_2 1.5 = 1.415$. Rounding to
+# nearest is right on average for some distributions and wrong for others.
 #
 # ## Stochastic rounding
 #
 # Round up with a probability equal to the distance from the lower neighbour. Then the mean of $Q(x)$ is $x$ for *every*
 # $x$: $\;(1-f) \cdot n + f \cdot (n + 1) = n + f$.
 #
-# > **Exercise 5** (one star, 2 lines). Write `stochastic_round` for tensors: `x` in steps, `draw` evenly distributed
+# > **Exercise 5** (★, 2 lines). Write `stochastic_round` for tensors: `x` in steps, `draw` evenly distributed
 # > from 0 to 1 (1 excluded). It returns integers as floats.
 # >
-# > *Hint:* `np.floor(x)`, and one more where the draw is below the fraction.
+# > - *Hint:* `np.floor(x)`, and one more where the draw is below the fraction.
 
 
 # %% exercise=5 lines=2
@@ -326,8 +333,9 @@ def stochastic_round(x: np.ndarray, draw: np.ndarray) -> np.ndarray:
 
 # %%
 quarter = np.array([2.25, 2.25, -2.25, -2.25, 3.0])
-lab.check(5, stochastic_round, [((quarter, np.array([0.2, 0.25, 0.7, 0.75, 0.0])), np.array([3.0, 2, -2, -3, 3])),
-                                ((np.array([[0.5]]), np.array([[0.499]])), np.array([[1.0]]))])
+lab.check(5, stochastic_round, [
+    ((quarter, np.array([0.2, 0.25, 0.7, 0.75, 0.0])), np.array([3.0, 2, -2, -3, 3])),
+    ((np.array([[0.5]]), np.array([[0.499]])), np.array([[1.0]]))])
 
 # %% [markdown]
 # minilp's draws come from a *stream*: a name (seed, step, layer, role) from which every element's random bits are
@@ -364,17 +372,18 @@ def mean_of(fmt, scales: tuple, stream, value: float) -> float:
     return float(fmt.encode(x, stream=stream, scales=scales).decode().mean(dtype=np.float64))
 
 
+by_exponent, stream, step = LNS(5, gamma=1, draw="exponent"), Stream(seed=2), np.zeros(1, np.int32)
 rules = {"PoT, to nearest": ("pot", PoT(5), (up_to_two,), None),
-         "fixed point, drawn by distance": ("fixed", Fixed(5), (np.zeros(1, np.int32),), Stream(seed=2)),
-         "LNS, drawn by exponent": ("lns", LNS(5, gamma=1, draw="exponent"), (np.full(1, 2.0**7, np.float32),),
-                                    Stream(seed=2))}
+         "fixed point, drawn by distance": ("fixed", Fixed(5), (step,), stream),
+         "LNS, drawn by exponent": ("lns", by_exponent, (np.full(1, 2.0**7, np.float32),), stream)}
 means = {label: [mean_of(*rule[1:], value=p) / p for p in points] for label, rule in rules.items()}
-lab.lines({label: (rule[0], points, means[label]) for label, rule in rules.items()}, "x", "mean of Q(x), divided by x",
+lab.lines({label: (rule[0], points, means[label]) for label, rule in rules.items()},
+          "x", "mean of Q(x), divided by x",
           "Drawn by distance the mean is right everywhere; drawn by exponent it is up to 6 % too large.")
 
 # %%
 def report(what: str, got: np.ndarray, wanted: float) -> float:
-    """Print a mean with its standard error beside what it should be; how many standard errors they are apart."""
+    """Print a mean beside what it should be; returned: how many standard errors they are apart."""
     error = got.std() / math.sqrt(got.size) + 1e-12
     print(f"{what:32} mean {got.mean():.5f} +- {error:.5f}, wanted {wanted:.5f}")
     return abs(got.mean() - wanted) / error
@@ -382,16 +391,17 @@ def report(what: str, got: np.ndarray, wanted: float) -> float:
 
 def coded(fmt, value: float, scales: tuple) -> np.ndarray:
     """Many random codings of one value, as float64."""
-    return fmt.encode(np.full(DRAWS, value, np.float32), stream=Stream(seed=3), scales=scales).decode().astype(float)
+    q = fmt.encode(np.full(DRAWS, value, np.float32), stream=Stream(seed=3), scales=scales)
+    return q.decode().astype(float)
 
 
-step, largest = (np.zeros(1, np.int32),), (np.ones(1, np.float32),)
-assert report("fixed point, by distance", coded(Fixed(5), 2.25, step), 2.25) < 4
+largest = (np.ones(1, np.float32),)
+assert report("fixed point, by distance", coded(Fixed(5), 2.25, (step,)), 2.25) < 4
 assert report("PoT, by distance", coded(PoT(5), 1.25, (up_to_two,)), 1.25) < 4
-assert report("1. LNS, by exponent", coded(LNS(5, gamma=1, draw="exponent"), 0.72, largest), 0.72) > 4
-assert report("2. saturated", coded(Fixed(5), 15.5, step), 15.5) > 4
+assert report("1. LNS, by exponent", coded(by_exponent, 0.72, largest), 0.72) > 4
+assert report("2. saturated", coded(Fixed(5), 15.5, (step,)), 15.5) > 4
 assert report("3. no zero to fall to", coded(LNS(5, gamma=2, draw="exponent"), 1e-3, largest), 1e-3) > 4
-assert report("4. squared", coded(Fixed(5), 2.25, step) ** 2, 2.25**2) > 4
+assert report("4. squared", coded(Fixed(5), 2.25, (step,)) ** 2, 2.25**2) > 4
 
 # %% [markdown]
 # ## Range against resolution
@@ -410,11 +420,11 @@ for gamma in (1, 2, 4, 8, 16, 32):
     print(f"gamma {gamma:2}: {fmt.octaves:7.3f} octaves, error up to {100 * (2 ** (1 / (2 * gamma)) - 1):5.2f} %")
 
 # %% [markdown]
-# > **Exercise 6** (three stars, 4 lines). Errors of a backward pass spread over many octaves. Write `finest_gamma`: the
+# > **Exercise 6** (★★★, 4 lines). Errors of a backward pass spread over many octaves. Write `finest_gamma`: the
 # > largest power of two $\gamma$ under which `bits` bits still span at least `octaves` octaves (1 if none does).
 # >
-# > *Hint 1:* start from 1 and double as long as twice the $\gamma$ still spans enough.
-# > *Hint 2:* the span is $(2^{b-1} - 1) / \gamma$, a fraction: divide with `/`.
+# > - *Hint 1:* start from 1 and double as long as twice the $\gamma$ still spans enough.
+# > - *Hint 2:* the span is $(2^{b-1} - 1) / \gamma$, a fraction: divide with `/`.
 
 
 # %% exercise=6 lines=4
@@ -451,17 +461,19 @@ octaves = np.arange(-17, 1)
 
 
 def relative_error(fmt, octave: int) -> float:
-    """Root mean square of (Q(x) - x) / x over the octave that ends at 2^octave; the tensor's maximum is 1."""
+    """Root mean square of (Q(x) - x) / x over the octave that ends at 2^octave; the maximum is 1."""
     x = np.exp2(np.linspace(octave - 1, octave, 1000)).astype(np.float32)
     decoded = fmt.encode(x, scales=fmt.scales_for(np.ones(1, np.float32))).decode()
     return float(np.sqrt(np.mean((decoded.astype(float) / x - 1) ** 2)))
 
 
-errors = {name: np.array([100 * relative_error(fmt, octave) for octave in octaves]) for name, fmt in FIVE_BITS.items()}
+errors = {name: 100 * np.array([relative_error(fmt, octave) for octave in octaves])
+          for name, fmt in FIVE_BITS.items()}
 lab.guess(my_guess, int(-octaves[errors["fixed"] == 100].max()), "octaves")
-lab.lines({str(fmt): (name, np.exp2(octaves), np.minimum(errors[name], 200)) for name, fmt in FIVE_BITS.items()},
-          "upper end of the octave (largest magnitude of the tensor: 1)", "error, percent of x (cut off at 200)",
-          "Fixed point and the small float lose small numbers; logarithmic formats keep the relative error level.",
+curves = {str(fmt): (name, np.exp2(octaves), errors[name].clip(max=200)) for name, fmt in FIVE_BITS.items()}
+lab.lines(curves, "upper end of the octave (largest magnitude of the tensor: 1)",
+          "error, percent of x (cut off at 200)",
+          "Fixed point and the small float lose small numbers; logarithmic formats keep the error level.",
           logx=True, logy=True)
 
 # %% [markdown]
@@ -484,13 +496,13 @@ my_guess = None
 # %%
 WEIGHTS, STEPS, UPDATE = (256 if lab.fast() else 4096), 256, np.float32(2.0**-11)
 fmt, scales = Fixed(8), (np.array([-7], np.int32),)
-paths = {"float32": [np.full(WEIGHTS, 0.5, np.float32)], "to nearest": [np.full(WEIGHTS, 0.5, np.float32)],
-         "stochastic": [np.full(WEIGHTS, 0.5, np.float32)]}
+paths = {name: [np.full(WEIGHTS, 0.5, np.float32)] for name in ("float32", "to nearest", "stochastic")}
 for number in range(STEPS):
+    moved = {name: path[-1] + UPDATE for name, path in paths.items()}
     stream = Stream(seed=4, step=number, role="update")
-    paths["float32"].append(paths["float32"][-1] + UPDATE)
-    paths["to nearest"].append(fmt.encode(paths["to nearest"][-1] + UPDATE, scales=scales).decode())
-    paths["stochastic"].append(fmt.encode(paths["stochastic"][-1] + UPDATE, scales=scales, stream=stream).decode())
+    paths["float32"].append(moved["float32"])
+    paths["to nearest"].append(fmt.encode(moved["to nearest"], scales=scales).decode())
+    paths["stochastic"].append(fmt.encode(moved["stochastic"], scales=scales, stream=stream).decode())
 lab.guess(my_guess, float(paths["to nearest"][-1].mean()))
 ends = {label: [float(w.mean(dtype=np.float64)) for w in path] for label, path in paths.items()}
 lab.lines({"float32": ("fp32", range(STEPS + 1), ends["float32"]),
@@ -502,8 +514,8 @@ lab.lines({"float32": ("fp32", range(STEPS + 1), ends["float32"]),
 # %%
 final = paths["stochastic"][-1].astype(float)
 standard_error = final.std() / math.sqrt(WEIGHTS)
-print(f"float32 {ends['float32'][-1]}, to nearest {ends['to nearest'][-1]}, stochastic {final.mean():.5f} +- "
-      f"{standard_error:.5f}; one weight alone is off by {final.std():.3f}")
+print(f"float32 {ends['float32'][-1]}, to nearest {ends['to nearest'][-1]}, "
+      f"stochastic {final.mean():.5f} +- {standard_error:.5f}; single weights scatter by {final.std():.3f}")
 assert ends["float32"][-1] == 0.625 and ends["to nearest"][-1] == 0.5
 assert abs(final.mean() - 0.625) < 4 * standard_error
 
@@ -521,7 +533,8 @@ updates = rng.normal(0, 1 / 128, (STEPS, WEIGHTS))
 cut, nearest = np.full(WEIGHTS, 0.0), np.full(WEIGHTS, 0.0)
 for update in updates:
     cut, nearest = np.floor((cut + update) * 128) / 128, np.rint((nearest + update) * 128) / 128
-print(f"true mean {updates.sum(0).mean():+.4f}, to nearest {nearest.mean():+.4f}, cut off {cut.mean():+.4f}")
+print(f"true mean {updates.sum(0).mean():+.4f}, "
+      f"to nearest {nearest.mean():+.4f}, cut off {cut.mean():+.4f}")
 assert cut.mean() < -0.9 and abs(nearest.mean()) < 0.05
 
 # %% [markdown]
@@ -536,7 +549,7 @@ trials = [Stream(seed=5, step=i).uint32(WEIGHTS) / 2**32 for i in range(400)]
 quarter = np.full(WEIGHTS, 0.25)
 own = np.std([stochastic_round(quarter, draw).mean() for draw in trials])
 shared = np.std([stochastic_round(quarter, np.full(WEIGHTS, draw[0])).mean() for draw in trials])
-print(f"the mean of {WEIGHTS} weights scatters by {own:.4f} with draws of their own, by {shared:.4f} with one for all")
+print(f"the mean of {WEIGHTS} weights scatters by {own:.4f} with a draw each, by {shared:.4f} with one for all")
 assert shared > 0.5 * math.sqrt(WEIGHTS) * own
 
 # %% [markdown]
@@ -548,9 +561,9 @@ assert shared > 0.5 * math.sqrt(WEIGHTS) * own
 #
 # | what | the source | here | tag | effect |
 # |---|---|---|---|---|
-# | PoT: the product | "INT4 additions and 1-bit XOR" (Liu et al. 2023, abstract) | the same | verified | five bits: a sign and four of exponent (derived) |
+# | PoT: the product | INT4 additions and a 1-bit XOR (Liu et al. 2023, abstract) | the same | verified | five bits: a sign and four of exponent (derived) |
 # | PoT: border between powers | not read | $\sqrt 2$; `threshold="linear"` gives 1.5 | recalled | on even data +5.7 % of the mean, measured above |
-# | PoT: scale | "adaptive layer-wise scaling" (abstract); the equation was not read | $\beta = \mathrm{round}(\log_2 \max) - k_{\max}$ | recalled | the maximum is on the top code, nothing saturates |
+# | PoT: scale | adaptive and layer-wise (abstract); the equation was not read | $\beta = \mathrm{round}(\log_2 \max) - k_{\max}$ | recalled | the maximum is on the top code, nothing saturates |
 # | PoT: zero | not read | the code left over; below the smallest power after rounding | default | `underflow="half"` keeps more |
 # | LNS: the quantizer | not read (Zhao et al. 2022: abstracts only) | rounded exponent, clamped at both ends | recalled | what is tiny becomes the smallest level |
 # | LNS: zero | not read | a flag beside the bits; `zero="code"` spends a level | default | one stored bit |
