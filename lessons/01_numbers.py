@@ -576,7 +576,7 @@ assert shared > 0.5 * math.sqrt(WEIGHTS) * own
 #
 # 1. A code is an integer; a format and a scale say what it stands for.
 # 2. Fixed point is even in value, logarithmic formats are even in the logarithm, small floats are a mixture.
-# 3. Rounding to nearest is unbiased for one distribution at best; it swallows updates below half a step.
+# 3. Whether rounding to nearest is biased depends on the data; it swallows updates below half a step.
 # 4. Drawing by distance is unbiased for every number between two neighbours, and only there.
 # 5. Levels an octave times octaves is fixed by the bits: reach and resolution are bought from the same purse.
 #
