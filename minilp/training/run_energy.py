@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from minilp import energy, random
@@ -16,7 +16,8 @@ MOST_COUNTED = 8
 """Kinds of steps that are counted one by one. Images have two at most, the last batch being smaller; of sentences,
 whose batches have many shapes, so many are counted, from the smallest to the largest, and stand for all."""
 
-Steps = list[list[Batch]]
+Step = list[Batch]
+Steps = Callable[[], Iterable[Step]]  # an epoch, begun anew at every call: its batches are too many to hold
 
 
 def run_energy(config: TrainConfig, model: Module, train: Any, held_out: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def run_energy(config: TrainConfig, model: Module, train: Any, held_out: Any) ->
         prices = energy.load_prices()
 
         def cost(steps: Steps, training: bool) -> float:
-            def one(step: list[Batch]) -> float:
+            def one(step: Step) -> float:
                 twin = copy.deepcopy(model)
                 if not training:
                     counts = energy.count_evaluation(twin, step, task.outputs)
@@ -58,8 +59,8 @@ def run_energy(config: TrainConfig, model: Module, train: Any, held_out: Any) ->
 
             return _summed(task, steps, one)
 
-        epoch = cost(_steps(task.loader(config, train, training=True).epoch(0), config.accumulate), True)
-        tested = cost(_steps(task.loader(config, held_out, training=False).epoch(0), 1), False)
+        epoch = cost(_steps(task.loader(config, train, training=True), config.accumulate), True)
+        tested = cost(_steps(task.loader(config, held_out, training=False), 1), False)
         found.update({each: epoch / task.size(train), "energy_pj": config.epochs * (epoch + tested),
                       "energy_prices": prices.name})
         if task.unit == "token":
@@ -77,28 +78,31 @@ def no_energy(task: Task) -> dict[str, Any]:
     return {f"energy_pj_per_{task.unit}": None, "energy_pj": None, "energy_prices": None, "energy_note": None}
 
 
-def _steps(batches: Iterable[Batch], accumulate: int) -> Steps:
-    """Groups of batches."""
-    remaining, steps = iter(batches), []
-    while group := list(itertools.islice(remaining, accumulate)):
-        steps.append(group)
-    return steps
+def _steps(loader: Any, accumulate: int) -> Steps:
+    """An epoch's batches in groups."""
+    def begin() -> Iterator[Step]:
+        remaining = iter(loader.epoch(0))
+        while group := list(itertools.islice(remaining, accumulate)):
+            yield group
+    return begin
 
 
-def _summed(task: Task, steps: Steps, one: Callable[[list[Batch]], float]) -> float:
+def _summed(task: Task, steps: Steps, one: Callable[[Step], float]) -> float:
     """Sum of a cost over steps, counted once for each kind of step, or estimated from some."""
-    kinds: dict[tuple[Any, ...], Steps] = {}
-    for step in steps:
-        kinds.setdefault(tuple((x.shape, y.shape) for x, y in step), []).append(step)
+    sizes: list[int] = []
+    kinds: dict[tuple[Any, ...], tuple[int, Step]] = {}
+    for step in steps():
+        sizes.append(sum(task.count(y) for _, y in step))
+        kind = tuple((x.shape, y.shape) for x, y in step)
+        if kind in kinds or len(kinds) <= MOST_COUNTED:
+            times, first = kinds.get(kind, (0, step))
+            kinds[kind] = times + 1, first
     if len(kinds) <= MOST_COUNTED:
-        return sum(len(alike) * one(alike[0]) for alike in kinds.values())
-
-    def size(step: list[Batch]) -> int:
-        return sum(task.count(y) for _, y in step)
-
-    ordered = sorted(steps, key=size)
-    chosen = [ordered[(2 * k + 1) * len(ordered) // (2 * MOST_COUNTED)] for k in range(MOST_COUNTED)]
-    return sum(map(one, chosen)) / sum(map(size, chosen)) * sum(map(size, steps))
+        return sum(times * one(step) for times, step in kinds.values())
+    ordered = sorted(range(len(sizes)), key=sizes.__getitem__)
+    chosen = {ordered[(2 * k + 1) * len(ordered) // (2 * MOST_COUNTED)] for k in range(MOST_COUNTED)}
+    costs = sum(one(step) for number, step in enumerate(steps()) if number in chosen)
+    return costs / sum(sizes[number] for number in chosen) * sum(sizes)
 
 
 def describe(task: Task, result: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """The energy of a run: every step of every epoch, by the default price list; unknown costs lose no training."""
+import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,3 +56,19 @@ def test_counting_changes_nothing_of_the_model(finished):
     assert again["energy_pj"] == finished.energy_pj
     for name, value in finished.model.state_dict(decoded=True).items():
         assert np.array_equal(value, before[name]), name
+
+
+def test_an_epoch_is_never_held_in_memory(finished):
+    """20,000 images take 15 MB as float32; counting needs two batches of 8 at a time, and the model's own arrays."""
+    from minilp import data
+    from minilp.training.run_energy import run_energy
+    train_set, test_set = data.load(finished.config.data)
+    many = dataclasses.replace(train_set, images=np.resize(train_set.images, (20_000, *train_set.images.shape[1:])),
+                               labels=np.resize(train_set.labels, 20_000))
+    tracemalloc.start()
+    try:
+        run_energy(finished.config, finished.model, many, test_set)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6
