@@ -21,9 +21,9 @@ SCHEDULES = ("onecycle", "cosine", "step", "inverse_sqrt", "constant")
 AUGMENTATIONS = ("none", "crop_flip")
 
 # What an optimizer asks for when the user does not say; sgd's learning rate is the data set's. AdamW's are PyTorch's.
-# Madam has no weight decay. Its released rate, 1/128 without a schedule, is for budgets far above ours: 1/16 with
-# an early peak, a tenth of the way along one cycle, was the best of a few tried on three epochs of CIFAR-10 (README).
-# An optimizer has the options named here. A data set may have other wishes, see translation.py.
+# Madam has no weight decay. Its released rate, 1/128 without a schedule, is for budgets far above ours: we take 1/16
+# with an early peak, a tenth of the way along one cycle. An optimizer has the options named here. A data set may have
+# other wishes, see classification.py and translation.py.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "weight_decay": 5e-4},
     "adamw": {"lr": 1e-3, "weight_decay": 1e-2},

@@ -122,8 +122,12 @@ def test_every_contraction_but_the_ends_is_coded(madam):
 # The choice of the optimizer
 
 def test_defaults_come_from_the_recipe_and_the_optimizer():
-    config = TrainConfig.create("cifar10", recipe="lns-madam")
+    config = TrainConfig.create("shapes10", recipe="lns-madam")
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("madam", 1 / 16, None, 0.0)
+    config = TrainConfig.create("cifar10", recipe="lns-madam")
+    assert (config.lr, config.batch_size, config.optimizer_options) == (0.04, 64, {"p_scale": 8}), "the data set's wish"
+    config = TrainConfig.create("cifar10", recipe="lns-madam", settings=["optimizer.p_scale=3"], batch_size=128)
+    assert (config.batch_size, config.optimizer_options) == (128, {"p_scale": 3})
     assert config.schedule_options == {"pct_start": 0.1}
     config = TrainConfig.create("cifar10", recipe="lns-madam", settings=["schedule.pct_start=0.2"])
     assert config.schedule_options == {"pct_start": 0.2}, "the user's word goes before the default"
