@@ -89,11 +89,13 @@ def test_any_strides_threads_and_lengths(fmt, needs_c):
         plain = multiply(a, b, Spec("scores"))
         turned = [QTensor(fmt, q.codes.transpose(2, 1, 0).copy().transpose(2, 1, 0), q.scales, keep=q.keep)
                   for q in (a, b)]
-        kernels.set_num_threads(1)
+        before = kernels.threads()
         try:
-            np.testing.assert_array_equal(multiply(*turned, Spec("scores")), plain)
+            for workers in (1, 2):
+                kernels.set_num_threads(workers)
+                np.testing.assert_array_equal(multiply(*turned, Spec("scores")), plain)
         finally:
-            kernels.set_num_threads(2)
+            kernels.set_num_threads(before)
         assert plain.shape == (2, m, n)
     empty = fmt.encode_along(x[:0], 2) if fmt.blocks_along_sum else fmt.encode(x[:0], keep=(0,))
     assert multiply(empty, empty, Spec("scores")).shape == (0, 2, 2)

@@ -94,7 +94,7 @@ def test_the_other_values_of_a_field(field, value):
                                                        Role(MLS(1), rounding="stochastic"))),)}),
     ("conv[23]:error=none", {"overrides": (("conv[23]", Roles(BASE.weight, BASE.act)),)}),
     ("conv2:=none", {"overrides": (("conv2", None),)}),
-    ("attention=coded", {"attention": "coded"}),
+    ("attention=float", {"attention": "float"}),
 ])
 def test_every_field_of_roles_and_recipes(trained, setting, change):
     want = dataclasses.replace(BASE, **change)
