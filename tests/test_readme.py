@@ -77,6 +77,11 @@ def test_the_figures_are_those_of_the_recorded_runs():
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{name}` | {way} | {times}" in text
         assert row["steps"] >= 31
+    for row in json.loads((results / "bench-step-transformer.json").read_text()):
+        times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
+        assert f"| `{':'.join([row['recipe'], *row['settings']])}` | {times}" in text and row["steps"] >= 31
+    path_float, path_bins = json.loads((results / "bench-lns-bins.json").read_text())
+    assert f"takes {path_bins['ms_median'] / path_float['ms_median']:.0f} times as long" in text
 
 
 def test_the_energy_example_prints_what_it_says(blocks, capsys):
