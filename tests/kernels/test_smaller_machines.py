@@ -59,8 +59,9 @@ ffi, lib = core.ffi, core.lib
 n = 1003
 x, y = ffi.new("float[]", [i - 500.5 for i in range(n)]), ffi.new("float[]", n)
 lib.mlp_set_threads(2)
-bits = ffi.new("uint8_t[]", 126)
-assert lib.mlp_f32_relu(x, n, y, bits) == 0 and list(y) == [max(i - 500.5, 0) for i in range(n)]
+bits, largest = ffi.new("uint8_t[]", 126), ffi.new("uint32_t *")
+assert lib.mlp_f32_relu(x, n, y, bits, largest) == 0 and list(y) == [max(i - 500.5, 0) for i in range(n)]
+assert ffi.cast("float *", largest)[0] == 501.5
 sizes = ffi.new("mlp_f32_geometry *", [5, 2, 4, 4, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1])
 image, weight, out = ffi.new("float[]", [1] * 160), ffi.new("float[]", [1] * 54), ffi.new("float[]", 240)
 assert lib.mlp_f32_conv2d(sizes, image, weight, out) == 0

@@ -72,7 +72,10 @@ def test_cut_off_it_goes_on_to_the_same_numbers(defaults, folders, tmp_path, by)
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     command = [sys.executable, "-m", "minilp", "sweep", str(tmp_path / "plan.json"), "--threads", "1",
                *(word for name, path in folders.items() for word in (f"--{name}", str(path)))]
+    # what runs in the background of a shell may ignore SIGINT, and its children would too
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     run = RunDirectory(folders["runs"] / f"tiny-small_cnn-potq-e{LONG}-b8-model.width=4-s0")
     try:
         wait_for(lambda: run.started and run.file("metrics.csv").exists() and len(run.rows()) >= 2)
