@@ -80,6 +80,12 @@ def test_the_figures_are_those_of_the_recorded_runs():
     for row in json.loads((results / "bench-step-transformer.json").read_text()):
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{':'.join([row['recipe'], *row['settings']])}` | {times}" in text and row["steps"] >= 31
+    grown = {(row["series"], row["value"]): row for row in json.loads((results / "bench-scale.json").read_text())}
+    far = max(abs(row["relative"]) for (series, _), row in grown.items() if series == "depth")
+    batch, width = grown["batch", 512]["relative"], grown["width", 4]["relative"]
+    for words in (f"a batch of 512 takes {batch:.2f} of", f"more than {100 * far:.1f} % from a straight line",
+                  f"as wide takes {width:.2f} of", f"A batch of 16 takes {grown['batch', 16]['ms_median']:.0f} ms"):
+        assert words in text
     path_float, path_bins = json.loads((results / "bench-lns-bins.json").read_text())
     assert f"takes {path_bins['ms_median'] / path_float['ms_median']:.0f} times as long" in text
 
