@@ -32,6 +32,7 @@ def faults(**environment):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizers bring a malloc of their own")
 def test_freed_memory_is_kept_unless_the_user_tunes_malloc(needs_c):
     assert faults() < 20
     assert faults(MALLOC_TOP_PAD_="0") > 200  # left alone, it shrinks and grows: a page of 4 KiB or 2 MiB at a time
