@@ -64,7 +64,7 @@ int mlp_coded_conv2d_input_grad(const mlp_f32_geometry *g, const mlp_codes *dy, 
 int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const mlp_codes *x, float *dw);
 
 /* norm.c: batch norm in training, with `relu` followed by it; x is (channels, length), contiguous; weight, bias, mean ...
- * one value a channel. MLP_BAD_ARGUMENT if length < 1. */
+ * one value a channel. dx may be dy. MLP_BAD_ARGUMENT if length < 1. */
 int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
                        double eps, int relu, float *y, float *mean, float *var, float *invstd, uint32_t *largest);
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
@@ -75,7 +75,7 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channel
  * here and in norm.c receives the bits of the largest magnitude written (infinity and NaN are on top). */
 int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_t *largest);
 int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest);
-int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx);
+int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx);   /* dx may be dy */
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);   /* out may be a or b */
 int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
                 float weight_decay, int nesterov, int first);             /* buffer NULL: no momentum */

@@ -21,7 +21,10 @@ class Watcher:
         """The backward pass of the operation that ``ctx`` recorded is about to run."""
 
     def backward_ended(self, ctx: Any, grad: Any, returned: tuple[Any, ...]) -> None:
-        """It has turned ``grad`` into ``returned``, one gradient or None for each argument of forward."""
+        """It has turned ``grad`` into ``returned``, one gradient or None for each argument of forward.
+
+        The numbers in ``grad`` may be gone: an operation may write its result over them.
+        """
 
     def contracted(self, a: Any, b: Any, spec: Any, out: Any) -> None:
         """The contraction room has multiplied two operands (QTensor or ndarray); ``spec`` says how."""

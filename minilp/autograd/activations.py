@@ -33,8 +33,8 @@ class ReLU(Function):
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         (positive,) = ctx.saved
         if ctx.by_features:  # the bits are in the order of forward's memory
-            return (elementwise.relu_backward(np.ascontiguousarray(grad.T), positive).T,)
-        return (elementwise.relu_backward(grad, positive),)
+            return (elementwise.relu_backward(np.ascontiguousarray(grad.T), positive, ctx.owns_grad).T,)
+        return (elementwise.relu_backward(grad, positive, ctx.owns_grad),)
 
 
 class AddReLU(Function):
@@ -49,7 +49,7 @@ class AddReLU(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
         (positive,) = ctx.saved
-        dx = elementwise.relu_backward(grad, positive)
+        dx = elementwise.relu_backward(grad, positive, ctx.owns_grad)
         return dx, dx
 
 

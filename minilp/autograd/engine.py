@@ -33,11 +33,14 @@ class Context:
     ----------
     needs_input_grad : tuple of bool
         One entry per positional argument: does its gradient lead anywhere? Valid in forward and in backward.
+    owns_grad : bool
+        In backward: nobody else sees the incoming gradient, so its memory may be written over, with the result.
 
     Further attributes may be set freely in forward and read in backward (`ctx.axis = axis`).
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_saved", "edges", "function", "inputs", "needs_input_grad", "sequence")
+    __slots__ = ("__dict__", "__weakref__", "_saved", "edges", "function", "inputs", "needs_input_grad", "owns_grad",
+                 "sequence")
 
     if TYPE_CHECKING:  # free attributes, for the type checker
 
@@ -47,6 +50,7 @@ class Context:
     def __init__(self, function: type[Function], needs_input_grad: tuple[bool, ...]) -> None:
         self.function = function
         self.needs_input_grad = needs_input_grad
+        self.owns_grad = False
         self._saved: tuple[Any, ...] | None = ()
         # Where each input's gradient goes: a Context, a leaf Tensor or None. Set by Function.apply.
         self.edges: tuple[Context | Tensor | None, ...] = ()
@@ -152,7 +156,10 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
                     f"backward through {node.function.__name__}, whose saved values an earlier backward() freed; call "
                     "backward(retain_graph=True) the first time, or run the forward pass again"
                 )
-            _run_node(node, pending.pop(node).array, deliver)
+            gradient = pending.pop(node)
+            node.owns_grad = gradient.owned
+            _run_node(node, gradient.array, deliver)
+            del gradient
             if not retain_graph:
                 node.release()
     for leaf, gradient in leaves.values():

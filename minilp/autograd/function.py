@@ -102,7 +102,8 @@ class Function:
         ctx : Context
             The one that forward filled.
         grad : ndarray
-            Gradient of the result, in its shape and dtype and any strides. Must not be written to.
+            Gradient of the result, in its shape and dtype and any strides. Must not be written to, unless
+            `ctx.owns_grad`.
 
         Returns
         -------

@@ -54,8 +54,9 @@ class BatchNormTraining(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
-        x, *rest = ctx.saved
-        dx, dweight, dbias = kernels.batch_norm_backward(_as_4d(grad), _as_4d(x), *rest)
+        x, mean, invstd, weight, bias, relu = ctx.saved
+        dx, dweight, dbias = kernels.batch_norm_backward(_as_4d(grad), _as_4d(x), mean, invstd, weight, bias, relu,
+                                                         overwrite=ctx.owns_grad)
         return dx.reshape(x.shape), dweight, dbias, *(None,) * 5
 
 

@@ -80,7 +80,7 @@ def add_relu(a: Array, b: Array) -> tuple[Array, Array]:
     return y, positive
 
 
-def relu_backward(dy: Array, positive: Array) -> Array:
+def relu_backward(dy: Array, positive: Array, overwrite: bool = False) -> Array:
     """Gradient of :func:`relu`, and of each operand of :func:`add_relu`: ``dy`` where ``positive`` says so, else +0.0.
 
     Parameters
@@ -89,6 +89,8 @@ def relu_backward(dy: Array, positive: Array) -> Array:
         float32 or float64, any strides.
     positive : np.ndarray
         The bits that forward returned.
+    overwrite : bool
+        The result may take the memory of ``dy``: half the traffic of writing it elsewhere.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def relu_backward(dy: Array, positive: Array) -> Array:
         dy = from_chwn(to_chwn(dy))
     if not in_c("relu_backward", dy, can=_all_flat(dy)):
         return twin.relu_backward(dy, positive)
-    dx = empty_like_stored(dy)
+    dx = dy if overwrite and dy.flags.writeable else empty_like_stored(dy)
     check(lib().mlp_f32_relu_backward(pointer(stored(dy)), pointer(positive, "uint8_t"), dy.size, pointer(stored(dx))),
           "relu_backward")
     return dx

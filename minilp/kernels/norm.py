@@ -77,7 +77,8 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, r
 
 
 def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array | None,
-                        bias: Array | None = None, relu: bool = False) -> tuple[Array, Array, Array]:
+                        bias: Array | None = None, relu: bool = False, overwrite: bool = False
+                        ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm`.
 
     Parameters
@@ -90,6 +91,8 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
         (C,), same dtype; None is 1 and 0. The shift matters with ``relu`` only.
     relu : bool
         Forward ended in a ReLU. Where its output was not above zero, computed again from ``x``, ``dy`` counts as 0.
+    overwrite : bool
+        dx may take the memory of ``dy``: a quarter less traffic than writing it elsewhere.
 
     Returns
     -------
@@ -113,7 +116,8 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     if not in_c("batch_norm_backward", x):
         dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w, b, relu)
         return from_chwn(dx), dweight, dbias
-    dx, largest = empty(a.shape, np.float32), ffi.new("uint32_t *")
+    dx = grad if overwrite and grad.flags.writeable else empty(a.shape, np.float32)
+    largest = ffi.new("uint32_t *")
     dweight, dbias = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
     check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), len(a), a[0].size, pointer(m), pointer(s),
                                             pointer(w), pointer(b), relu, pointer(dx), pointer(dweight),

@@ -142,6 +142,33 @@ def test_same_array_returned_for_two_arguments_is_not_added_to_in_place():
     assert a.grad == 4.0 and b.grad == 1.0
 
 
+class Halve(Function):
+    """x / 2 that writes its gradient over the incoming one where it may, and says so."""
+
+    owned: list[bool] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        return x / 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        Halve.owned.append(ctx.owns_grad)
+        return (np.divide(grad, 2, out=grad if ctx.owns_grad else None),)
+
+
+def test_a_gradient_that_nobody_else_sees_may_be_written_over():
+    Halve.owned.clear()
+    x, seed = leaf(1.0, 2.0), np.ones(2)
+    Halve.apply(x * 3).backward(seed)  # the caller's array
+    both = Halve.apply(x)
+    (both + Halve.apply(x)).backward(seed)  # one array for the two of them
+    (Halve.apply(x) * 3).backward(seed)  # the product's own
+    assert Halve.owned == [False] * 3 + [True]
+    np.testing.assert_array_equal(seed, [1.0, 1.0])
+    np.testing.assert_array_equal(x.grad, [4.0, 4.0])
+
+
 def test_many_consumers_sum_right_whatever_is_shared():
     x = leaf(1.0, 2.0)
     y = x * 1.0

@@ -85,6 +85,18 @@ def test_the_bits_lie_in_storage_order(needs_c, dtype):
             assert np.array_equal(elementwise.relu_backward(dy, positive), np.where(image > 0, dy, 0))
 
 
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_the_gradient_may_be_written_over_the_one_it_comes_from(needs_c, backend):
+    dy = np.random.default_rng(1).standard_normal((5, 3, 2, 7)).astype(np.float32)
+    dy = from_chwn(to_chwn(dy))
+    with use_backend(backend):
+        positive = elementwise.relu(dy[::-1])[1]
+        wanted = elementwise.relu_backward(dy, positive)
+        assert not np.shares_memory(wanted, dy)
+        got = elementwise.relu_backward(dy, positive, overwrite=True)
+    assert np.shares_memory(got, dy) == (backend == "c") and same_bits(got, wanted)
+
+
 def test_any_strides_and_memory_order(needs_c):
     """Strided inputs give what their copies give; non-4-D results keep the memory order of the input."""
     rng = np.random.default_rng(4)

@@ -100,6 +100,26 @@ def test_the_fused_relu_is_the_two_one_after_the_other(needs_c, backend, dtype):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_the_gradient_may_be_written_over_the_one_it_comes_from(needs_c, backend, relu):
+    rng = np.random.default_rng(8)
+    x, dy = (from_chwn(np.ascontiguousarray(a)) for a in rng.standard_normal((2, 3, 17, 9, 31)).astype(np.float32))
+    weight, bias, mean, invstd = rng.standard_normal((4, 3)).astype(np.float32)
+    arguments = (x, mean, invstd, weight, bias, relu)
+    before = dy.copy()
+    with use_backend(backend):
+        wanted = norm.batch_norm_backward(dy, *arguments)
+        dy.flags.writeable = False
+        kept = norm.batch_norm_backward(dy, *arguments, overwrite=True)[0]
+        assert np.array_equal(dy, before) and np.array_equal(kept, wanted[0])
+        dy.flags.writeable = True
+        got = norm.batch_norm_backward(dy, *arguments, overwrite=True)
+    assert np.shares_memory(got[0], dy) == (backend == "c")
+    for a, b in zip(got, wanted, strict=True):
+        assert same_bits(a, b)
+
+
 def test_ordered_sum_is_the_written_order():
     """A loop over single floats, word for word the order of the docstring; and it is not just any order."""
     rng = np.random.default_rng(1)
