@@ -150,4 +150,6 @@ def _where(got: Any, expected: Any) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return np.array2string(value, threshold=8, edgeitems=3, separator=", ").replace("\n", "")
+    if callable(value):
+        return getattr(value, "__name__", repr(value))
     return repr(value.item() if isinstance(value, np.generic) else value)

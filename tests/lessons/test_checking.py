@@ -37,6 +37,13 @@ def test_an_error_inside_is_a_wrong_answer_and_an_empty_exercise_is_not():
         lab.check(2, empty, [((0,), 7)])
 
 
+def test_a_function_among_the_arguments_is_called_by_its_name():
+    def f(function, x):
+        return 2 * function(x)
+    with pytest.raises(lab.WrongAnswer, match=r"f\(abs, -1\) gave 2; expected 1"):
+        lab.check(1, f, [((abs, -1), 1)])
+
+
 def test_a_check_without_cases_is_an_error_and_arguments_are_copies():
     def spoils(x):
         x[:] = 0
