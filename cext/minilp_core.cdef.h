@@ -186,6 +186,19 @@ typedef struct {
 } mlp_mls_wgrad;
 int mlp_mls_wgrad_contract(const mlp_mls_wgrad *g);
 int mlp_mls_dot_wgrad_contract(const mlp_mls_wgrad *g); /* |P| <= 2^24 */
+/* mls_product.c: a (m, k) times b (k, n), where one of `step_a` (along m, along k), and of `step_b` (along n, along k), is
+ * 1. Integers within 127; group scales, whose products are at least 2^-118, along m and n, and along k unless NULL.
+ * With `one` the sum is one group. MLP_UNSUPPORTED: this tier has no such kernel, or the sum may not fit. */
+typedef struct {
+    const int8_t *a, *b;
+    const int16_t *table_a, *table_b;
+    const float *outer_a, *outer_b, *depth_a, *depth_b;   /* outer_b: padded to a multiple of 32 */
+    float *out;                                           /* (m, n) */
+    double scale;
+    int one;
+    int64_t m, n, k, step_a[2], step_b[2];
+} mlp_mls_matrices;
+int mlp_mls_product(const mlp_mls_matrices *g);
 
 /* lns_bins_*.c: logarithmic codes, 0 or sign * (e + 1) with an exponent e in steps of 2^(1 / gamma); gamma a power of
  * two. A result is the sum over the `lut` bins (a power of two up to gamma) of constants[i] * (double)bin[i]. With lut <

@@ -19,6 +19,7 @@
  *   mls_dot_lanes.h   the vector loops, one body for all tiers; instantiated by mls_dot_tiers.c
  *   mls_dot_rows.c    forward and input gradient: lanes are samples
  *   mls_dot_wgrad.c   weight gradient: lanes are input channels, so that samples are added in order, whole vectors each
+ *   mls_product.h     linear layers, whose groups are rows of tokens
  *
  * Tiers without the four-product instruction add pairs of products in 16 bits, which only small integers allow. */
 #ifndef MINILP_MLS_DOT_H

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels import magnitude, mls_c, reference_mls
-from minilp.kernels.backend import active, check, count, ffi, lib
+from minilp.kernels import magnitude, mls_c, mls_product, reference_mls
+from minilp.kernels.backend import active, check, count, ffi, kernel_family, lib
 from minilp.kernels.layout import Pair, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.quantise_checks import not_finite, require
@@ -177,7 +177,7 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
     Returns
     -------
     np.ndarray
-        float32; storage as ``pot_contract``.
+        float32; storage as ``pot_contract``, or C order for a linear layer.
 
     Raises
     ------
@@ -187,6 +187,8 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
     if kind not in KINDS:
         raise ValueError(f"mls_contract: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     codes_a, codes_b = a.codes, b.codes
+    scale = _scale(a, b)
+    once = float(scale.reshape(())) if scale.size == 1 else None
     linear = kind.startswith("linear")
     if linear:
         codes_a, codes_b = codes_a[:, :, None, None], codes_b[:, :, None, None]
@@ -197,9 +199,11 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
     runs = a.varies(axis_a) or b.varies(axis_b) or codes_a.shape[axis_a] == 1
     inner = g.kernel[0] * g.kernel[1] if name != "conv2d_weight_grad" else g.out_size[0] * g.out_size[1]
     bits = (a.largest * b.largest).bit_length() + (max((inner if runs else g.depth) - 1, 0)).bit_length()
+    if linear and active() == "c" and kernel_family() != "shift" and codes_a.size and codes_b.size:
+        product = mls_product.contract(kind, a, b, not runs, 1.0 if once is None else once)
+        if product is not None:
+            return product if once is not None else _scaled(product, scale[:, :, 0, 0])
     groups_a, groups_b = a.groups(), b.groups()
-    scale = _scale(a, b)
-    once = float(scale.reshape(())) if scale.size == 1 else None
     ca = to_chwn(codes_a)
     cb = to_chwn(codes_b) if name == "conv2d_weight_grad" else np.ascontiguousarray(codes_b)
     parts = []
@@ -212,8 +216,12 @@ def mls_contract(kind: str, a: Operand, b: Operand, *, stride: Pair = (1, 1), pa
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     result = whole if name == "conv2d_weight_grad" else from_chwn(whole)
     if once is None:
-        result = np.multiply(result, scale, dtype=np.float64).astype(np.float32)
+        result = _scaled(result, scale)
     return result[:, :, 0, 0] if linear else result
+
+
+def _scaled(sums: Array, scale: Array) -> Array:
+    return np.multiply(sums, scale, dtype=np.float64).astype(np.float32)
 
 
 def _scale(a: Operand, b: Operand) -> Array:
