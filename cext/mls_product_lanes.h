@@ -21,7 +21,7 @@ typedef float NAME(mlp_mls_product_numbers) __attribute__((vector_size(VECTOR_BY
     for (int64_t u = 0; u < units; u++, a++, b += COLUMNS) {                                                           \
         const vector left = ((const vector *)b)[0], right = ((const vector *)b)[1];                                    \
         MLP_UNROLL for (int r = 0; r < ROWS; r++) {                                                                    \
-            const vector x = (vector){0} + a[r * MLP_MLS_DEPTH];                                                       \
+            const vector x = a[r * MLP_MLS_DEPTH] - (vector){0};   /* 0 + -0 would have to be 0: an instruction */     \
             sum[r][0] = STEP(sum[r][0], x, left);                                                                      \
             sum[r][1] = STEP(sum[r][1], x, right);                                                                     \
         }                                                                                                              \
