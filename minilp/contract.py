@@ -19,6 +19,7 @@ it multiplies the decoded operands in float64. :func:`executed` says which.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Contraction(Function):
                          for key, value in values.items())
 
 
+@functools.lru_cache(maxsize=1024)
 def _backward_spec(spec: Spec, which: str, size: Any) -> Spec:
     return dataclasses.replace(spec, kind=f"{spec.kind}_{which}", size=size or None)
 

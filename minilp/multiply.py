@@ -73,11 +73,9 @@ def _multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> n
     if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
         _executed[f"{spec.kind}: float32"] += 1
         return float_contraction(decoded(a), decoded(b), spec)
-    for operand, which, axes in zip((a, b), ("first", "second"), spec.axes, strict=True):
-        bad = [axis for axis in operand.keep if axis in axes and operand.shape[axis] > 1]
-        if bad and not operand.format.sums_in_runs:
-            raise ValueError(f"{spec.kind}: the {which} operand {operand.format} keeps its own scale along axis "
-                             f"{bad[0]}, which this contraction sums over, and its kernel has one scale per sum")
+    for position, operand in enumerate((a, b)):
+        if operand.keep and not operand.format.sums_in_runs:
+            _check_kept(operand, spec, position)
     result, how = _asked(a, b, spec)
     if result is NotImplemented and spec.layout is not None:
         result, how = _one_by_one(a, b, spec)
@@ -87,15 +85,26 @@ def _multiply(a: QTensor | np.ndarray, b: QTensor | np.ndarray, spec: Spec) -> n
     return result.astype(np.float32, copy=False)
 
 
+def _check_kept(operand: QTensor, spec: Spec, position: int) -> None:
+    """Refuse an operand that keeps a scale of its own along an axis that is summed over."""
+    bad = [axis for axis in operand.keep if axis in spec.axes[position] and operand.shape[axis] > 1]
+    if bad:
+        which = ("first", "second")[position]
+        raise ValueError(f"{spec.kind}: the {which} operand {operand.format} keeps its own scale along axis "
+                         f"{bad[0]}, which this contraction sums over, and its kernel has one scale per sum")
+
+
 def _asked(a: QTensor, b: QTensor, spec: Spec) -> tuple[Any, str]:
     """The result of the first format, or table kernel, that has one, and how; NotImplemented if none has."""
-    speaker, other = sorted((a.format, b.format), key=lambda operand: operand.exact_contract)
+    batched = spec.layout is not None
     for fmt in (a.format, b.format):
-        if spec.layout is not None and not fmt.batches:
+        if batched and not fmt.batches:
             continue
         result = fmt.contract(a, b, spec)
         if result is not NotImplemented:
-            return result, f"{a.format} x {b.format} {speaker.arithmetic_with(other, spec.layout is not None)}"
+            swap = a.format.exact_contract and not b.format.exact_contract
+            speaker, other = (b.format, a.format) if swap else (a.format, b.format)
+            return result, f"{a.format} x {b.format} {speaker.arithmetic_with(other, batched)}"
     return table_contract(a, b, spec), f"{a.format} x {b.format} in integers {TABLE}"
 
 

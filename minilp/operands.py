@@ -140,9 +140,11 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
     values = [{key: float(learned[f"{role_name}_{step.name}_{key}"]) for key in step.parameters()}
               for step in role.before]
     given = x
-    with _naming(role_name, layer):
+    try:
         x, q, steps, limit = trusting(given, lambda: _code(given, role, values, stream),
                                       lambda: int(absmax(given).view(np.uint32).reshape(())))
+    except ValueError as error:
+        raise _named(error, role_name, layer) from error
 
     def announced(q: QTensor, axis: int | None = None) -> QTensor:
         for observer, _ in _observers:
@@ -153,9 +155,11 @@ def encode(x: np.ndarray | QTensor, role_name: str, layer: LayerRecipe, call: in
 
     def code_along(spec: Spec, position: int) -> QTensor:
         axis, run = spec.run(position, x.shape)
-        with _naming(role_name, layer):
+        try:
             clipped = x if limit is None else np.clip(x, -limit, limit)
             q = role.format.encode_along(clipped, axis, run=run, stream=stream)
+        except ValueError as error:
+            raise _named(error, role_name, layer) from error
         return announced(q, spec.axes[position][0])
 
     return Operand(code_along if q is None else announced(q), role, steps, raw)
@@ -186,13 +190,9 @@ def _code(x: np.ndarray, role: Role, values: list[dict[str, float]], stream: Str
     return x, role.format.encode_clipped(x, limit, keep=role.keep, stream=stream)[0], steps, limit
 
 
-@contextlib.contextmanager
-def _naming(role_name: str, layer: LayerRecipe) -> Iterator[None]:
-    """Put role and layer in front of a ValueError's message."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}") from error
+def _named(error: ValueError, role_name: str, layer: LayerRecipe) -> ValueError:
+    """An error whose message begins with role and layer."""
+    return ValueError(f"{role_name} of layer {layer.name or '(unnamed)'}: {error}")
 
 
 def narrowed(code: QTensor, role: Role | None) -> QTensor | None:

@@ -204,7 +204,7 @@ class PRC(Transform):
 
     def forward(self, x: np.ndarray, values: dict[str, float]) -> tuple[np.ndarray, float | None, Any]:
         """Leave ``x`` as it is and return the threshold: the encoder saturates there, which clips for free."""
-        largest = float(quantise.absmax(x).reshape(-1)[0]) if x.size else 0.0
+        largest = quantise.absmax(x).item() if x.size else 0.0
         return x, float(np.float32(values["gamma"]) * np.float32(largest)), largest
 
     def backward(self, grad: np.ndarray, saved: Any, outside: Outside | None) -> tuple[np.ndarray, dict[str, float]]:

@@ -7,7 +7,7 @@ import pytest
 from minilp import contract, models, nn, recipe, use_backend, use_kernels
 from minilp.autograd import Tensor, no_grad
 from minilp.formats import Fixed, Format, PoT, QTensor, Spec
-from minilp.kernels import calls, dot8
+from minilp.kernels import backend, calls
 from minilp.recipe import Recipe, Role
 from minilp.roles import LayerRecipe, Roles
 from minilp.transforms import PRC, WBC
@@ -248,7 +248,7 @@ def test_formats_with_tables_run_through_the_table_kernel_exactly(both_backends)
     g = RNG.standard_normal((2, 4, 8, 8)).astype(np.float32)
     with contract.executed() as how, calls() as ran:
         y, dx, dw = coded(Roles(weight=Fixed(4), act=Fixed(8), error=Fixed(6)), x, w, g)
-    tier = dot8.tier() if both_backends == "c" else "numpy"
+    tier = backend().isa if both_backends == "c" else "numpy"
     assert how == {"conv2d: Fixed(bits=8) x Fixed(bits=4) in integers (table kernel)": 1,
                    "conv2d_input_grad: Fixed(bits=6) x Fixed(bits=4) in integers (table kernel)": 1,
                    "conv2d_weight_grad: Fixed(bits=6) x Fixed(bits=8) in integers (table kernel)": 1}

@@ -7,6 +7,7 @@ A format subclasses :class:`Format` as a frozen dataclass and writes ``bits``, :
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -289,6 +290,10 @@ class Format(Costs, ABC):
 
     def __str__(self) -> str:
         """The class name with ``bits`` and whatever field is not at its default."""
+        return self._text
+
+    @functools.cached_property
+    def _text(self) -> str:
         shown = [field.name for field in dataclasses.fields(self)
                  if field.name == "bits" or getattr(self, field.name) != field.default]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from minilp.formats.base import Format
 
 
+def _read_only(array: Any) -> np.ndarray:
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 @dataclass(frozen=True, eq=False)
 class QTensor:
     """Codes and scales of one tensor. Frozen, and its arrays are read-only.
@@ -37,15 +43,11 @@ class QTensor:
     keep: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        def read_only(array: Any) -> np.ndarray:
-            view = np.asarray(array).view()
-            view.flags.writeable = False
-            return view
-
-        object.__setattr__(self, "codes", read_only(self.codes))
-        object.__setattr__(self, "scales", tuple(read_only(scale) for scale in self.scales))
-        object.__setattr__(self, "shape", tuple(self.codes.shape if self.shape is None else self.shape))
-        object.__setattr__(self, "keep", tuple(sorted(axis % len(self.shape) for axis in self.keep)))
+        shape = tuple(self.codes.shape if self.shape is None else self.shape)
+        keep = tuple(sorted([axis % len(shape) for axis in self.keep]))
+        scales = tuple([_read_only(scale) for scale in self.scales])
+        # Frozen against everybody else; a step makes hundreds of these.
+        self.__dict__.update(codes=_read_only(self.codes), scales=scales, shape=shape, keep=keep)
 
     def decode(self) -> np.ndarray:
         """The float32 values."""

@@ -93,7 +93,7 @@ def backend() -> Backend:
         Its name, the reason if it is NumPy, the instruction-set tier and the thread count.
     """
     if _active == "c":
-        return Backend("c", "", TIERS[_lib.mlp_tier()], _lib.mlp_threads())
+        return Backend("c", "", tier(), _lib.mlp_threads())
     return Backend("numpy", _reason or "use_backend('numpy')", "numpy", 1)
 
 
@@ -196,6 +196,11 @@ def use_kernels(family: str) -> Iterator[None]:
 def kernel_family() -> str:
     """``"auto"``, ``"shift"`` or ``"emulate"``: what kernels with both families go by."""
     return _family
+
+
+def tier() -> str:
+    """The tier in force, where C is active: the name that kernels with a version for every tier run under."""
+    return TIERS[_lib.mlp_tier()]
 
 
 def vector_tier() -> str:

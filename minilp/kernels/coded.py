@@ -75,8 +75,7 @@ def contract(kind: str, a: Coded, b: Coded | Array, stride: Pair = (1, 1), paddi
         raise TypeError(f"{kind}: b must be {'Coded' if kind == 'conv2d_weight_grad' else 'float32'}, "
                         f"got {type(b).__name__} of {other.dtype}")
     count(f"coded_{kind}[{vector_tier()}]")
-    sizes = ffi.new("mlp_f32_geometry *", [g.batch, g.channels, *g.size, g.features, *g.kernel, *g.stride, *g.padding,
-                                           *g.dilation, g.groups])
+    sizes = ffi.new("mlp_f32_geometry *", g.sizes)
     if isinstance(b, Coded):
         dy, x = _record(a), _record(b)
         result = empty((g.features, g.channels // g.groups, *g.kernel), np.float32)

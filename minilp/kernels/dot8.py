@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from minilp.kernels.backend import backend, check, ffi, lib
+from minilp.kernels.backend import check, ffi, lib
 from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry
@@ -25,11 +25,6 @@ LANES = 32
 
 class BadCode(ValueError):
     """A code among the operands has no digits."""
-
-
-def tier() -> str:
-    """Name of the engine's inner loops in force."""
-    return backend().isa
 
 
 @functools.cache
@@ -58,7 +53,7 @@ def power_digits(bits: int) -> Array:
 
 
 def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
-             scales: tuple[Array, Array] | None, tops: tuple[int, int] = (15, 15)) -> Array | None:
+             scales: tuple[Array | float, Array | float] | None, tops: tuple[int, int] = (15, 15)) -> Array | None:
     """Contract two arrays of codes.
 
     Parameters
@@ -69,9 +64,9 @@ def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: 
     digits_a, digits_b : np.ndarray or None
         int8 of shape (planes, 16), digits of the codes 0 .. 15 (a negative code has the digits negated); two digits of
         a code differ by at most 127. None where the codes are the integers, within +-127.
-    scales : (np.ndarray, np.ndarray) or None
-        float64 along result axis 0 and 1, each of length 1 or of that axis's; None for the sums themselves, which the
-        weight gradient and contractions of more than :data:`TERMS` products give in any case.
+    scales : (np.ndarray or float, np.ndarray or float) or None
+        float64 along result axis 0 and 1, each one number or of that axis's length; None for the sums themselves,
+        which the weight gradient and contractions of more than :data:`TERMS` products give in any case.
     tops : (int, int)
         The largest code of ``a`` and of ``b``, where they have digits.
 
@@ -101,23 +96,16 @@ def contract(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: 
 
 
 def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,
-         scales: tuple[Array, Array] | None, result: Array, tops: tuple[int, int]) -> bool:
+         scales: tuple[Array | float, Array | float] | None, result: Array, tops: tuple[int, int]) -> bool:
     """One call of the C core on stored operands; False where it does not apply."""
-    first, second = (np.ones(1), np.ones(1)) if scales is None else scales
-    rows, lanes = np.broadcast_to(second, (len(result),)).copy(), np.zeros(-(-g.batch // LANES) * LANES)
-    lanes[:g.batch] = first
-    call = ffi.new("mlp_dot8 *")
-    call.size = [g.batch, g.channels, *g.size, g.features, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups]
-    call.a, call.b = pointer(a, "int8_t"), pointer(b, "int8_t")
-    for name, digits in (("a", digits_a), ("b", digits_b)):
-        setattr(call, f"digits_{name}", ffi.NULL if digits is None else pointer(digits, "int8_t"))
-        setattr(call, f"planes_{name}", 1 if digits is None else len(digits))
-    call.top_a, call.top_b = tops
-    call.row_scale, call.lane_scale = pointer(rows, "double"), pointer(lanes, "double")
-    if result.dtype == np.float32:
-        call.out_float = pointer(result, "float")
-    else:
-        call.out_int = pointer(result, "int64_t")
+    first, second = (1.0, 1.0) if scales is None else scales
+    rows, lanes = np.empty(len(result)), np.zeros(-(-g.batch // LANES) * LANES)
+    rows[:], lanes[:g.batch] = second, first
+    digits = [ffi.NULL if table is None else pointer(table, "int8_t") for table in (digits_a, digits_b)]
+    planes = [1 if table is None else len(table) for table in (digits_a, digits_b)]
+    outs = (pointer(result), ffi.NULL) if result.dtype == np.float32 else (ffi.NULL, pointer(result, "int64_t"))
+    call = ffi.new("mlp_dot8 *", [g.sizes, pointer(a, "int8_t"), pointer(b, "int8_t"), *digits, *planes, *tops,
+                                  pointer(rows, "double"), pointer(lanes, "double"), *outs])
     status = getattr(lib(), f"mlp_dot8_{g.kind}")(call)
     if status == UNSUPPORTED:
         return False

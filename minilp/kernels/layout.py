@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minilp.kernels.backend import ffi
 from minilp.kernels.conversions import converted
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,7 +78,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
+    address = memory.ctypes.data if ffi is None else int(ffi.cast("uintptr_t", ffi.from_buffer(memory)))  # the faster
+    start = -address % LINE
     return memory[start:start + size].view(kind).reshape(shape)
 
 
@@ -97,10 +99,11 @@ def check_pair(name: str, value: object, least: int) -> Pair:
     ValueError
         If ``value`` is not a pair of ints, each at least ``least``; the message names the argument.
     """
-    if (not isinstance(value, (tuple, list)) or len(value) != 2
-            or not all(isinstance(v, (int, np.integer)) and v >= least for v in value)):
-        raise ValueError(f"{name} must be a pair of ints, each at least {least}, got {value!r}")
-    return int(value[0]), int(value[1])
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        first, second = value
+        if isinstance(first, (int, np.integer)) and isinstance(second, (int, np.integer)) and min(value) >= least:
+            return int(first), int(second)
+    raise ValueError(f"{name} must be a pair of ints, each at least {least}, got {value!r}")
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)) -> Pair:

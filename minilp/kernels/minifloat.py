@@ -174,5 +174,4 @@ def _weight_c(a: Array, b: Array, man: Pair, g: Geometry, largest: int, exact: b
 
 
 def _sizes(g: Geometry) -> Any:
-    return ffi.new("mlp_f32_geometry *", [g.batch, g.channels, *g.size, g.features, *g.kernel, *g.stride, *g.padding,
-                                          *g.dilation, g.groups])
+    return ffi.new("mlp_f32_geometry *", g.sizes)

@@ -116,13 +116,15 @@ def _as_image(kind: str, name: str, x: Array) -> Array:
 def _check_range(kind: str, g: Geometry, bits_a: int, bits_b: int, accumulate: str) -> None:
     """Refuse a contraction whose accumulator could overflow; nothing wraps silently."""
     spans, needed = span(bits_a) + span(bits_b), sum_bits(bits_a, bits_b, g.depth)
-    what = f"{kind}: operands of {bits_a} and {bits_b} bits with K={g.depth}"
+    trouble = ""
     if accumulate == "int64" and needed > 62:
-        raise KernelError(f"{what} can need {needed} bits, int64 is proven safe up to 62: use accumulate='counts'")
+        trouble = f" can need {needed} bits, int64 is proven safe up to 62: use accumulate='counts'"
     if accumulate == "int32" and spans > 30:
-        raise KernelError(f"{what}: one product can be 2**{spans}, which no INT32 accumulator holds")
+        trouble = f": one product can be 2**{spans}, which no INT32 accumulator holds"
     if accumulate == "counts" and g.depth >= 2 ** 31:
-        raise KernelError(f"{what}: a count per exponent is 32 bits wide")
+        trouble = ": a count per exponent is 32 bits wide"
+    if trouble:
+        raise KernelError(f"{kind}: operands of {bits_a} and {bits_b} bits with K={g.depth}{trouble}")
 
 
 def _check_codes(kind: str, name: str, x: Array, bits: int) -> None:

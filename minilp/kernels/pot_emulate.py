@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from minilp.kernels import dot8
-from minilp.kernels.backend import active, count, kernel_family
+from minilp.kernels.backend import active, count, kernel_family, tier
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
 WORDS = {"shift": "shift/add", "emulate": "int8 digits", "numpy": "NumPy"}
@@ -38,7 +38,7 @@ def family(bits_a: int, bits_b: int, accumulate: str = "int64") -> str:
     wanted = kernel_family()
     if accumulate == "int32" or max(bits_a, bits_b) > 5 or wanted == "shift":
         return "shift"
-    return "emulate" if wanted == "emulate" or dot8.tier() in ("vnni", "amx") else "shift"
+    return "emulate" if wanted == "emulate" or tier() in ("vnni", "amx") else "shift"
 
 
 def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, out: str) -> Array | None:
@@ -59,12 +59,12 @@ def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent
     """
     scales = None
     if out == "float32":  # beyond these exponents every result but 0 is beyond float32, or rounds to 0
-        scales = np.array([math.ldexp(1.0, min(max(exponent, -1000), 900))]), np.ones(1)
+        scales = math.ldexp(1.0, min(max(exponent, -1000), 900)), 1.0
     result = dot8.contract(a, b, g, dot8.power_digits(bits_a), dot8.power_digits(bits_b), scales,
                            (top_code(bits_a), top_code(bits_b)))
     if result is None:
         return None
-    count(f"pot_emulate_{g.kind}[{dot8.tier()}]")
+    count(f"pot_emulate_{g.kind}[{tier()}]")
     if result.dtype == np.float32 and exponent + sum_bits(bits_a, bits_b, g.depth) >= 127 \
             and not np.isfinite(result).all():
         raise OverflowError(f"pot_emulate_{g.kind}: a result is beyond the largest float32")

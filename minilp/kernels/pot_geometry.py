@@ -5,6 +5,7 @@ sizes once; the kernels, their NumPy twins and the checks of the wrapper all rea
 """
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +64,19 @@ class Geometry:
     padding: Pair
     dilation: Pair
 
-    @property
+    @functools.cached_property
     def depth(self) -> int:
         """Length K of the sum behind one result (taps that fall on the padding included)."""
         taps = self.kernel[0] * self.kernel[1]
         return {"conv2d": self.channels // self.groups * taps,
                 "conv2d_input_grad": self.features // self.groups * taps,
                 "conv2d_weight_grad": self.batch * self.out_size[0] * self.out_size[1]}[self.kind]
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The fields of the C core's ``mlp_f32_geometry``."""
+        return (self.batch, self.channels, *self.size, self.features, *self.kernel, *self.stride, *self.padding,
+                *self.dilation, self.groups)
 
     def group(self) -> Geometry:
         """The same contraction for one of the groups alone."""
@@ -105,28 +112,39 @@ def geometry(kind: str, a: Array, b: Array, stride: Pair, padding: Pair, dilatio
     dilation = check_pair("dilation", dilation, 1)
     if not isinstance(groups, (int, np.integer)) or groups < 1:
         raise ValueError(f"groups must be an int of at least 1, got {groups!r}")
-    for name, x in (("a", a), ("b", b)):
-        if x.ndim != 4:
-            raise ValueError(f"{kind}: {name} must have 4 axes, got shape {x.shape}")
     if (size is None) != (kind == "conv2d"):
         raise ValueError(f"{kind}: size must be {'None' if kind == 'conv2d' else 'a pair of ints'}, got {size!r}")
+    if size is not None:
+        size = check_pair("size", size, 0 if kind == "conv2d_input_grad" else 1)
+    return _geometry(kind, a.shape, b.shape, stride, padding, dilation, int(groups), size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _geometry(kind: str, a: tuple[int, ...], b: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair,
+              groups: int, size: Pair | None) -> Geometry:
+    """:func:`geometry` of operands of these shapes, the same object for every step of a training."""
+    for name, shape in (("a", a), ("b", b)):
+        if len(shape) != 4:
+            raise ValueError(f"{kind}: {name} must have 4 axes, got shape {shape}")
     if kind == "conv2d":
-        (n, c, h, w), (o, per_group, kh, kw) = a.shape, b.shape
+        (n, c, h, w), (o, per_group, kh, kw) = a, b
     elif kind == "conv2d_input_grad":
-        (n, o), (_, per_group, kh, kw) = a.shape[:2], b.shape
-        (h, w), c = check_pair("size", size, 0), per_group * groups
-        if b.shape[0] != o:
-            raise ValueError(f"{kind}: error has {o} channels but the weight's shape is {b.shape}")
+        (n, o), (_, per_group, kh, kw) = a[:2], b
+        assert size is not None
+        (h, w), c = size, per_group * groups
+        if b[0] != o:
+            raise ValueError(f"{kind}: error has {o} channels but the weight's shape is {b}")
     else:
-        (n, o), (_, c, h, w) = a.shape[:2], b.shape
-        (kh, kw), per_group = check_pair("size", size, 1), c // groups
-        if b.shape[0] != n:
-            raise ValueError(f"{kind}: error has {n} samples but the activation {b.shape[0]}")
+        (n, o), (_, c, h, w) = a[:2], b
+        assert size is not None
+        (kh, kw), per_group = size, c // groups
+        if b[0] != n:
+            raise ValueError(f"{kind}: error has {n} samples but the activation {b[0]}")
     if o % groups or c != per_group * groups:
         raise ValueError(f"{kind}: {o} output and {c} input channels do not split into {groups} groups "
-                         f"(shapes {a.shape} and {b.shape})")
+                         f"(shapes {a} and {b})")
     out = output_size((h, w), (kh, kw), stride, padding, dilation)
-    if kind != "conv2d" and a.shape[2:] != out:
-        raise ValueError(f"{kind}: the error's shape is {a.shape}, but an input of {(h, w)} with kernel {(kh, kw)}, "
+    if kind != "conv2d" and a[2:] != out:
+        raise ValueError(f"{kind}: the error's shape is {a}, but an input of {(h, w)} with kernel {(kh, kw)}, "
                          f"stride {stride}, padding {padding}, dilation {dilation} gives outputs of {out}")
-    return Geometry(kind, n, c, o, int(groups), (h, w), out, (kh, kw), stride, padding, dilation)
+    return Geometry(kind, n, c, o, groups, (h, w), out, (kh, kw), stride, padding, dilation)

@@ -52,7 +52,7 @@ def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
     axes = kept_axes(keep, x.ndim)
     known = None if axes else noted(x)
     if known is not None:
-        return np.full((1,) * x.ndim, known, np.uint32).view(np.float32)
+        return np.array(known, np.uint32).view(np.float32).reshape((1,) * x.ndim)
     found = _absmax_c(x, axes) if active() == "c" and x.size else reference.absmax_bits(x, axes)
     if found.size and found.max() >= reference.INFINITY_BITS:
         raise not_finite(x, name)

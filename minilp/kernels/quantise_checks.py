@@ -25,7 +25,9 @@ def kept_axes(keep: Any, ndim: int) -> tuple[int, ...]:
     ValueError
         If an axis is out of range or listed twice.
     """
-    axes = tuple(int(axis) for axis in keep)
+    axes = tuple([int(axis) for axis in keep])
+    if not axes:
+        return axes
     if any(not -ndim <= axis < ndim for axis in axes) or len({axis % ndim for axis in axes}) != len(axes):
         raise ValueError(f"keep: expected different axes of a {ndim}-dimensional tensor, got {tuple(keep)}")
     return tuple(sorted(axis % ndim for axis in axes))

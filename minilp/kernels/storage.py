@@ -9,6 +9,7 @@ import numpy as np
 
 from minilp.kernels.backend import ffi
 from minilp.kernels.conversions import converted
+from minilp.kernels.layout import is_chwn
 
 
 def storage_order(x: np.ndarray) -> tuple[int, ...]:
@@ -18,6 +19,8 @@ def storage_order(x: np.ndarray) -> tuple[int, ...]:
     """
     if x.flags.c_contiguous:
         return tuple(range(x.ndim))
+    if is_chwn(x):
+        return 1, 2, 3, 0
     return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minilp.kernels import dot8
 from minilp.kernels import reference_table as twin
-from minilp.kernels.backend import active, check, count, lib
+from minilp.kernels.backend import active, check, count, lib, tier
 from minilp.kernels.layout import Pair
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.storage import flat_storage, from_storage
@@ -138,7 +138,7 @@ def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | 
     """The int8 engine; None where it does not apply."""
     result = dot8.contract(a, b, g, None, None, scales)
     if result is not None:
-        count(f"table_{g.kind}[{dot8.tier()}]")
+        count(f"table_{g.kind}[{tier()}]")
         if result.dtype == np.int64:
             result = twin.scaled(result, product(scales, g))
     return result

@@ -131,6 +131,19 @@ def test_given_scales_saturate_at_the_top_code():
     assert np.array_equal(clipped.codes, q.codes)
 
 
+@pytest.mark.parametrize("threshold", ["log", "linear"])
+@pytest.mark.parametrize("bits", [3, 4, 5, 6])
+def test_one_scale_is_that_of_many(bits, threshold):
+    """One maximum goes through Python's integers, several through NumPy's."""
+    fmt, root = PoT(bits, threshold=threshold), np.float32(2) ** np.float32(0.5)
+    edges = np.concatenate([np.nextafter(f32(v, v, v), f32(0, v, 4)) for v in (root, np.float32(1.5), np.float32(1))])
+    maxima = np.concatenate([f32(0), *(np.ldexp(edges, e).astype(np.float32) for e in (-149, -126, -60, 0, 60, 126))])
+    many, = fmt.scales_for(maxima)
+    for maximum, beta in zip(maxima, many, strict=True):
+        one, = fmt.scales_for(maximum.reshape(1, 1))
+        assert one.shape == (1, 1) and one.dtype == np.int32 and one[0, 0] == beta
+
+
 def test_sr_unbiased_when_not_saturated():
     values = f32(1, 1.25, 1.9, 0.3, 3.1, 2**-7 * .25, 2**-7 * .01, 100)
     draws = 1 << 15

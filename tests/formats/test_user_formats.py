@@ -11,7 +11,8 @@ import pytest
 from minilp import contract, models, nn, optim, use_backend
 from minilp.autograd import Tensor
 from minilp.formats import Fixed, Format, QTensor, Spec, absmax
-from minilp.kernels import calls, dot8
+from minilp.kernels import calls
+from minilp.kernels.backend import tier
 from minilp.random import manual_seed
 from minilp.recipe import Recipe, Role
 from minilp.table_contract import TABLE
@@ -129,7 +130,7 @@ def test_e2m1_trains_through_the_table_kernel_in_c(needs_c):
     assert losses[-1] < 0.6 * losses[0], losses
     assert all(key.endswith(f"in integers {TABLE}") for key in how) and len(how) == 6
     tables = {name: n for name, n in ran.items() if name.startswith("table_")}
-    assert set(tables) == {f"table_{kind}[{dot8.tier()}]" for kind in (
+    assert set(tables) == {f"table_{kind}[{tier()}]" for kind in (
         "conv2d", "conv2d_input_grad", "conv2d_weight_grad")}
     assert sum(tables.values()) == sum(how.values())
 

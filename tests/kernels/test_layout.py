@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from minilp.kernels import conversions, layout
+from minilp.kernels.pot_geometry import geometry
 
 
 def test_round_trip_without_a_copy():
@@ -49,6 +50,19 @@ def test_output_size(torch):
         assert layout.output_size(*args) == tuple(got.shape[2:])
     with pytest.raises(ValueError, match=r"kernel of \(3, 3\) with dilation \(2, 1\) does not fit into an input of"):
         layout.output_size((4, 4), (3, 3), (1, 1), (0, 0), (2, 1))
+
+
+def test_a_geometry_is_made_once_and_still_checked():
+    a, b = np.zeros((2, 3, 5, 5), np.int8), np.zeros((4, 3, 3, 3), np.int8)
+    first = geometry("conv2d", a, b, (1, 1), (1, 1), (1, 1), 1, None)
+    assert geometry("conv2d", a.copy(), b.copy(), [1, 1], (1, 1), (1, 1), 1, None) is first
+    assert geometry("conv2d", a[:1], b, (1, 1), (1, 1), (1, 1), 1, None).batch == 1
+    assert geometry("conv2d", a, b, (2, 2), (1, 1), (1, 1), 1, None).out_size == (3, 3)
+    with pytest.raises(ValueError, match="stride must be a pair of ints"):  # equal to what fitted, and no pair of ints
+        geometry("conv2d", a, b, (1.0, 1.0), (1, 1), (1, 1), 1, None)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="do not split into 1 groups"):
+            geometry("conv2d", a[:, :2], b, (1, 1), (1, 1), (1, 1), 1, None)
 
 
 @pytest.mark.parametrize("value", [3, (1,), (1, 2, 3), (1.0, 2), (-1, 1), "ab", None])
