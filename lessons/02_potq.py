@@ -487,7 +487,7 @@ lab.lines({f"{bits} bits": ("pot", gammas, errors) for bits, errors in clipped.i
 #
 # > **Exercise 5** (★★★, 4 lines). Write `prc_backward`: both, as a tuple (array, float).
 # >
-# > - *Hint 1:* `outside = np.abs(x) > gamma * maximum` is a mask.
+# > - *Hint 1:* $M$ is `np.abs(x).max()`; `outside = np.abs(x) > gamma * maximum` is a mask.
 # > - *Hint 2:* `np.where(outside, 0, grad)` is the first; the sum takes what the mask keeps: `grad[outside]`.
 
 
