@@ -522,8 +522,9 @@ lab.check(5, prc_backward, prc_cases())
 # ## The experiment: what does each buy?
 #
 # A small CNN (three convolutions and a linear layer, as narrow as 8 channels) on 2000 images of `shapes10`, four
-# epochs, the same seeds for every variant. A training takes a second or two of an idle machine. *Shifted* networks
-# start with half a standard deviation added to all weights of their convolutions, so that these have a mean.
+# epochs, the same seeds for every variant. A training takes a second or two of an idle machine with the C core, and
+# many times as long without it. *Shifted* networks start with half a standard deviation added to all weights of their
+# convolutions, so that these have a mean.
 
 # %%
 IMAGES, EPOCHS, BATCH = 2000, 4, 64
