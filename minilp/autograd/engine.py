@@ -182,7 +182,7 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
         )
     # Arrays somebody else may read later: an operation may return its incoming gradient, a view of it, the same array
     # twice, or a saved value. Everything else it returns is new and belongs to the engine (see Function.backward).
-    visible = [grad, *(v for v in node.saved if isinstance(v, np.ndarray))]
+    visible = [grad, *[v for v in node.saved if isinstance(v, np.ndarray)]]
     for i, (edge, expected, raw) in enumerate(zip(node.edges, node.inputs, returned, strict=True)):
         if edge is None or expected is None or raw is None:
             continue
@@ -197,8 +197,16 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
         except ValueError as error:
             raise ValueError(f"{name}.backward, argument {i}: {error}") from None
         others = visible + [r for j, r in enumerate(returned) if j != i and isinstance(r, np.ndarray)]
-        owned = array.flags.writeable and not any(np.may_share_memory(array, other) for other in others)
+        owned = array.flags.writeable and not _shares_memory(array, others)
         deliver(edge, array, owned)
+
+
+def _shares_memory(array: Array, others: list[Array]) -> bool:
+    """Whether an array may share memory with one of the others; a plain loop, as this runs for every gradient."""
+    for other in others:
+        if np.may_share_memory(array, other):
+            return True
+    return False
 
 
 def _accumulate(leaf: Tensor, gradient: _Gradient) -> None:

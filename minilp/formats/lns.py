@@ -160,6 +160,8 @@ class LNS(Format):
 
     def scales_for(self, maximum: np.ndarray) -> tuple[np.ndarray, ...]:
         """The largest magnitude itself; 1 for a group of zeros, where any scale would do."""
+        if maximum.size == 1 and maximum.item():
+            return (maximum.astype(np.float32),)
         return (np.where(maximum == 0, np.float32(1), maximum).astype(np.float32),)
 
     def encode(self, x: np.ndarray, *, keep: Iterable[int] = (), stream: Stream | None = None,

@@ -16,7 +16,7 @@ from minilp.kernels.magnitude import note
 
 def _all_flat(*arrays: Array) -> bool:
     """Whether all are stored without gaps, in one order: (C, H, W, N) with 4 axes, else C order."""
-    return all(stored(a).flags.c_contiguous for a in arrays)
+    return all([stored(a).flags.c_contiguous for a in arrays])
 
 
 def _bits_for(n: int) -> Array:

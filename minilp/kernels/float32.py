@@ -13,7 +13,7 @@ from minilp.kernels import reference_float as twin
 from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import Array, Pair, check_pair, empty, from_chwn, output_size, to_chwn
 
-FLOATS = (np.float32, np.float64)
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
 def check_floats(**arrays: Array) -> None:
@@ -24,14 +24,16 @@ def check_floats(**arrays: Array) -> None:
     TypeError
         If one is not float32 or float64, or two differ; the message names the argument.
     """
-    first = next(iter(arrays))
+    first, kind = "", None
     for name, a in arrays.items():
         if not isinstance(a, np.ndarray):
             raise TypeError(f"{name} must be a float32 or float64 array, got {type(a).__name__}")
+        if kind is None:
+            first, kind = name, a.dtype
         if a.dtype not in FLOATS:
             raise TypeError(f"{name} must be a float32 or float64 array, got an array of {a.dtype}")
-        if a.dtype != arrays[first].dtype:
-            raise TypeError(f"{name} is {a.dtype}, but {first} is {arrays[first].dtype}; both must have one dtype")
+        if a.dtype != kind:
+            raise TypeError(f"{name} is {a.dtype}, but {first} is {kind}; both must have one dtype")
 
 
 def _check_4d(name: str, a: Array, axes: str) -> None:

@@ -5,6 +5,7 @@ Each function takes arrays of any shape and strides, runs the C kernel or its Nu
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,8 @@ def _check(function: str, maximum: Any, gamma: int, top: int, shape: tuple[int, 
         raise ValueError(f"{function}: gamma must be a power of two from 1 to {LARGEST_GAMMA}, got {gamma}")
     if not 1 <= top <= LARGEST_TOP:
         raise ValueError(f"{function}: top must be 1 to {LARGEST_TOP}, got {top}")
+    if maximum.size == 1 and maximum.ndim == len(shape) and 0 < maximum.item() < math.inf:
+        return maximum
     if maximum.ndim != len(shape) or any(have not in (1, want)
                                          for have, want in zip(maximum.shape, shape, strict=True)):
         raise ValueError(f"{function}: maximum must have the shape of the tensor, {shape}, with 1 where it is shared; "

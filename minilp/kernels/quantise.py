@@ -54,7 +54,7 @@ def absmax(x: np.ndarray, keep: Any = (), name: str = "x") -> np.ndarray:
     if known is not None:
         return np.array(known, np.uint32).view(np.float32).reshape((1,) * x.ndim)
     found = _absmax_c(x, axes) if active() == "c" and x.size else reference.absmax_bits(x, axes)
-    if found.size and found.max() >= reference.INFINITY_BITS:
+    if found.size and (found.item() if found.size == 1 else found.max()) >= reference.INFINITY_BITS:
         raise not_finite(x, name)
     return found.view(np.float32)
 
@@ -304,4 +304,4 @@ def _absmax_c(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
                                       workers, maxima[0].size, ffi.from_buffer("uint32_t[]", maxima.reshape(-1)))
     check(status, "absmax")
     count("absmax")
-    return maxima.max(axis=0)
+    return maxima[0] if workers == 1 else maxima.max(axis=0)
