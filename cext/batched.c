@@ -38,16 +38,21 @@ static void leave(room *r)
     free(r->powers);
 }
 
-/* Numbers of matrix `batch` of an operand: `outer` rows along step[1], each of depth k along step[2]; element (i, k) goes
- * to `place`. Behind the table they are multiplied by the scale of their run, if there are scales. */
-#define UNPACK(type, codes, step, table, scale, scale_step, outer, place)                                              \
+/* Numbers of matrix `batch` of an operand: `outer` rows along step[1], each of depth k along step[2]; (i, k) goes to its
+ * `place`. Behind the table they are multiplied by the scale of their run, of `run` numbers, if there are scales. */
+#define UNPACK(type, codes, step, table, scale, scale_step, run, outer, place)                                         \
     for (int64_t i = 0; i < (outer); i++) {                                                                            \
         const int8_t *from = (codes) + batch * (step)[0] + i * (step)[1];                                              \
         const float *by = (scale) ? (scale) + batch * (scale_step)[0] + i * (scale_step)[1] : NULL;                    \
-        for (int64_t first = 0; first < q->k; first += q->run) {                                                       \
+        if (by && (run) == 1) {                                                                                        \
+            for (int64_t k = 0; k < q->k; k++)                                                                         \
+                place = ((const type *)(table))[(uint8_t)from[k * (step)[2]]] * by[k * (scale_step)[2]];               \
+            continue;                                                                                                  \
+        }                                                                                                              \
+        for (int64_t first = 0; first < q->k; first += (run)) {                                                        \
             const type factor = by ? *by : 1;                                                                          \
             by = by ? by + (scale_step)[2] : NULL;                                                                     \
-            for (int64_t k = first; k < MLP_MIN(first + q->run, q->k); k++)                                            \
+            for (int64_t k = first; k < MLP_MIN(first + (run), q->k); k++)                                             \
                 place = ((const type *)(table))[(uint8_t)from[k * (step)[2]]] * factor;                                \
         }                                                                                                              \
     }
@@ -65,8 +70,8 @@ static void exact_matrix(const mlp_batched *q, int64_t batch, room *r)
 {
     const float *none = NULL;
     double *a = (double *)r->a, *b = (double *)r->b;
-    UNPACK(double, q->a, q->step_a, q->values_a, none, q->step_a, q->m, a[i * q->k + k])
-    UNPACK(double, q->b, q->step_b, q->values_b, none, q->step_b, q->n, TILE(b))
+    UNPACK(double, q->a, q->step_a, q->values_a, none, q->step_a, q->k, q->m, a[i * q->k + k])
+    UNPACK(double, q->b, q->step_b, q->values_b, none, q->step_b, q->k, q->n, TILE(b))
     tier()->exact(a, b, r->rows, r->columns, q->k, (double *)r->out);
     FINISH(double, r->out)
 }
@@ -74,9 +79,12 @@ static void exact_matrix(const mlp_batched *q, int64_t batch, room *r)
 static void runs_matrix(const mlp_batched *q, int64_t batch, room *r)
 {
     float *a = (float *)r->a, *b = (float *)r->b;
-    UNPACK(float, q->a, q->step_a, q->values_a, q->scale_a, q->scale_step_a, q->m, a[i * q->k + k])
-    UNPACK(float, q->b, q->step_b, q->values_b, q->scale_b, q->scale_step_b, q->n, TILE(b))
-    tier()->runs(a, b, r->rows, r->columns, q->k, q->run, (float *)r->out);
+    /* One scale that all runs share is that of one run. Sums begin with 0, so runs of one product each are added as the
+     * products of a single run are: bit for bit. */
+    const int64_t run_a = q->scale_step_a[2] ? q->run : q->k, run_b = q->scale_step_b[2] ? q->run : q->k;
+    UNPACK(float, q->a, q->step_a, q->values_a, q->scale_a, q->scale_step_a, run_a, q->m, a[i * q->k + k])
+    UNPACK(float, q->b, q->step_b, q->values_b, q->scale_b, q->scale_step_b, run_b, q->n, TILE(b))
+    tier()->runs(a, b, r->rows, r->columns, q->k, q->run > 1 ? q->run : MLP_MAX(q->k, 1), (float *)r->out);
     FINISH(float, r->out)
 }
 
