@@ -23,8 +23,10 @@ STYLES = {
     "minifloat": ("#3da35d", "D", ":"),
     "lns": ("#f0a040", "v", "-"),
     "mx": ("#9fd4ee", "x", "--"),
+    "own": ("#6b4226", "P", "-."),
 }
-"""Colour, marker and stroke of each format in every picture: colours differ in lightness too, so grey prints serve."""
+"""Colour, marker and stroke of each format in every picture ("own": one that a user wrote): colours differ in lightness
+too, so grey prints serve."""
 
 
 def available() -> bool:
