@@ -31,7 +31,7 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
 
 WHOLE, REAL = _number(int, "an integer"), _number(float, "a number")
 ROOT = "folder of the data sets (default $MINILP_DATA, else ~/.cache/minilp)"
-THREADS = "threads of the C kernels; changes no number"
+THREADS = "threads of the C kernels; changes no number (of NumPy's float32 products: OPENBLAS_NUM_THREADS=N)"
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,15 +154,28 @@ def record_name(config: TrainConfig) -> str:
     return name + seed
 
 
-def departures(config: TrainConfig) -> list[str]:
-    """What a configuration has other than the defaults of its data set and optimizer, settings apart: ``lr0.03125``."""
+def departures(config: TrainConfig, but: Collection[str] = ()) -> list[str]:
+    """What a configuration has other than the defaults of its data set and optimizer, settings apart: ``lr0.03125``.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        A training's.
+    but : collection of str, optional
+        Fields that are said elsewhere, such as ``"schedule"``.
+
+    Returns
+    -------
+    list of str
+        A word each.
+    """
     usual = TrainConfig.create(config.data, config.model, config.recipe, optimizer=config.optimizer)
     chosen = TrainConfig.create(config.data, config.model, config.recipe).optimizer
     words = [] if config.optimizer == chosen else [config.optimizer]
     for name, short in (("batch_size", "b"), ("accumulate", "x"), ("lr", "lr"), ("momentum", "momentum"),
                         ("weight_decay", "wd"), ("schedule", ""), ("label_smoothing", "smoothing"), ("augment", "")):
         value = getattr(config, name)
-        if value != getattr(usual, name):
+        if name not in but and value != getattr(usual, name):
             words.append(f"{short}{value:g}" if isinstance(value, float) else f"{short}{value}")
     return words
 

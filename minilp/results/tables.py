@@ -19,6 +19,8 @@ DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG mirror)"}
 """What tables call a data set: the pictures that were at hand are a JPEG copy of the original."""
 
 NOT_RUN = "not run yet"
+SHARED = ("epochs", "batch_size", "accumulate", "label_smoothing", "schedule", "augment", "train_images")
+"""Fields of a configuration that all trainings of a budget have in common."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def describe_budget(config: TrainConfig) -> str:
 
 
 def label(config: TrainConfig) -> str:
-    """Recipe, and what departs from its defaults."""
+    """Recipe, and what departs from its defaults and is not of the budget."""
     ours = [line for line in config.settings if not line.startswith("model.")]
-    return " ".join([config.recipe.name, *(f"`{word}`" for word in [*record.departures(config), *ours])])
+    departures = record.departures(config, but=SHARED)
+    return " ".join([config.recipe.name, *(f"`{word}`" for word in [*departures, *ours])])
 
 
 def planned(row: Row, records: Sequence[Record]) -> Line:
@@ -114,7 +117,9 @@ def unplanned(records: Iterable[Record]) -> list[Line]:
 
 
 def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
-    """Float32 with the defaults, on the budget of a configuration; None where it is not recorded.
+    """Float32 on the budget of a configuration; None where it is not recorded.
+
+    With the defaults otherwise; if there is none, with the schedule's settings of the configuration.
 
     Parameters
     ----------
@@ -123,14 +128,16 @@ def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
     records : iterable of Record
         Where to look.
     """
-    same_budget = ("epochs", "batch_size", "accumulate", "label_smoothing", "schedule", "augment", "train_images")
-    plain = TrainConfig.create(
-        config.data, config.model, "fp32", **{name: getattr(config, name) for name in same_budget},
-        settings=[f"{owner}.{key}={value}" for owner in ("model", "data", "decode")
-                  for key, value in getattr(config, f"{owner}_options").items()])
-    same = record.but_seed(plain)
-    lines = unplanned(entry for entry in records if record.but_seed(entry.config) == same and not entry.diverged)
-    return lines[0] if lines else None
+    there = [entry for entry in records if not entry.diverged]
+    options = [f"{owner}.{key}={value}" for owner in ("model", "data", "decode")
+               for key, value in getattr(config, f"{owner}_options").items()]
+    for schedule in ([], [line for line in config.settings if line.startswith("schedule.")]):
+        plain = TrainConfig.create(config.data, config.model, "fp32", settings=[*options, *schedule],
+                                   **{name: getattr(config, name) for name in SHARED})
+        same = record.but_seed(plain)
+        if lines := unplanned(entry for entry in there if record.but_seed(entry.config) == same):
+            return lines[0]
+    return None
 
 
 def table(lines: Sequence[Line], records: Sequence[Record]) -> list[str]:

@@ -32,7 +32,10 @@ def test_every_recorded_training_is_valid_and_consistent(record, schema):
     assert all(record.result["config"][key] == value for key, value in stored["config"].items()
                if key != "recipe_config")
     if not record.diverged:
-        assert record.score == 100 * last[0]["test_acc"] and len(record.result["epochs"]) == record.config.epochs
+        judged, held_out = (100 * last[0]["test_acc"], "test") if record.config.task.unit == "image" else (
+            record.result["bleu"], "val")
+        assert record.score == judged and len(record.result["epochs"]) == record.config.epochs
+        assert record.result[f"{held_out}_acc"] == last[0][f"{held_out}_acc"]
 
 
 def test_a_training_writes_a_valid_result(tmp_path, defaults, schema):

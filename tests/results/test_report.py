@@ -81,6 +81,17 @@ def test_without_float32_there_is_no_gap(write, tmp_path):
     assert cells(text, "potq")[3] == "-" and "No float32 training of this budget is recorded" in text
 
 
+def test_a_schedule_with_settings_is_held_against_float32_with_the_same(write, tmp_path):
+    given = {"settings": ["schedule.pct_start=0.1"]}
+    for accuracy, recipe in ((0.9, "fp32"), (0.8, "potq")):
+        write(accuracy, recipe=recipe, **given)
+    text, _ = render(read(tmp_path / "results"), [])
+    assert cells(text, "potq `schedule.pct_start=0.1`")[3] == "-10.00"
+    write(0.85, recipe="fp32")  # the plain one is what others are held against
+    text, _ = render(read(tmp_path / "results"), [])
+    assert cells(text, "potq `schedule.pct_start=0.1`")[3] == "-5.00"
+
+
 def test_files_are_the_same_the_second_time(recorded, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "plans").mkdir()
