@@ -9,6 +9,7 @@ import pytest
 from minilp import models, nn, optim, recipe, testing
 from minilp.autograd import Tensor
 from minilp.recipe import Recipe
+from minilp.results import read
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 
@@ -17,6 +18,16 @@ README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 def blocks():
     """The README's Python blocks."""
     return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return README.read_text()
+
+
+@pytest.fixture(scope="module")
+def results():
+    return README.parent / "lessons" / "results"
 
 
 def test_the_first_example_prints_what_it_says(blocks, capsys):
@@ -55,8 +66,7 @@ def test_the_readmes_loop_names_things_that_exist(blocks):
     assert np.isfinite(names["loss"].item())
 
 
-def test_the_figures_are_those_of_the_recorded_runs():
-    results, text = README.parent / "lessons" / "results", README.read_text()
+def test_accuracies_are_those_of_the_recorded_runs(results, text):
     for recipe_name, epochs in (("fp32", 1), ("potq", 1), ("fp32", 3), ("mls", 3), ("lns-madam", 3)):
         paths = sorted(results.glob(f"cifar10-resnet20-{recipe_name}-e{epochs}-s*.json"))
         runs = [json.loads(path.read_text()) for path in paths]
@@ -68,6 +78,13 @@ def test_the_figures_are_those_of_the_recorded_runs():
         assert f"{small['test_acc'] * 100:.2f} %" in text
     mls = json.loads((results / "cifar10-resnet20-mls-e1-s0.json").read_text())
     assert f"{mls['test_acc'] * 100:.2f} % (seed 0)" in text
+    translation = {run.config.recipe.name: run for run in read(results) if run.config.data == "multi30k"}
+    row, = (line for line in text.splitlines() if line.startswith("| Multi30k"))
+    scores = [re.match(r" ([0-9.]+)", cell)[1] for cell in row.split("|")[2:6]]
+    assert scores == [f"{translation[name].score:.2f}" for name in ("fp32", "potq", "mls", "lns-madam")]
+
+
+def test_step_times_are_those_of_the_recorded_benchmarks(results, text):
     rows = json.loads((results / "bench-step-resnet20.json").read_text())
     assert {"fp32", "potq", "mls"} <= {row["recipe"] for row in rows}
     ways = {"auto": "as it comes", "shift": "shift/add"}
@@ -80,6 +97,9 @@ def test_the_figures_are_those_of_the_recorded_runs():
     for row in json.loads((results / "bench-step-transformer.json").read_text()):
         times = f"{row['ms_median']:.0f} | {row['torch_ms_median']:.0f} | **{row['ratio']:.2f}**"
         assert f"| `{':'.join([row['recipe'], *row['settings']])}` | {times}" in text and row["steps"] >= 31
+
+
+def test_how_a_step_grows_is_what_was_recorded(results, text):
     grown = {(row["series"], row["value"]): row for row in json.loads((results / "bench-scale.json").read_text())}
     far = max(abs(row["relative"]) for (series, _), row in grown.items() if series == "depth")
     batch, width = grown["batch", 512]["relative"], grown["width", 4]["relative"]

@@ -10,7 +10,7 @@ from minilp import figures
 
 
 class Picture:
-    """A figure as a notebook shows it; what a screen reader (or a terminal) gets is its caption.
+    """A figure as a notebook shows it, its caption for a title; a screen reader (or a terminal) gets the caption.
 
     Parameters
     ----------
@@ -22,6 +22,7 @@ class Picture:
 
     def __init__(self, figure: Any, caption: str) -> None:
         self.figure, self.caption = figure, caption
+        figure.suptitle(caption, x=0.01, horizontalalignment="left", fontsize="medium", wrap=True)
 
     def _repr_png_(self) -> bytes:
         return figures.png(self.figure)

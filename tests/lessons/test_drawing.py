@@ -33,6 +33,7 @@ def test_pictures_are_png_with_named_axes_and_a_caption(needs_lessons):
         assert list(axes.lines[0].get_xdata()) == shown and axes.get_xlabel() == "value"
         assert axes.lines[0].get_color() == figures.STYLES["pot"][0]
         assert picture._repr_png_()[:4] == b"\x89PNG" and repr(picture) == "Picture: Two rows."
+        assert picture.figure.get_suptitle() == "Two rows."
 
 
 def test_a_format_that_comes_twice_gets_another_stroke(needs_lessons):
