@@ -5,39 +5,25 @@
  *
  * Every element stands alone, with one rounding an operation, so vectors give what the loop gives. Bound by memory:
  * two threads are what counts, and that backward reads a bit an element and not a byte or a float. */
-#include "minilp_core.h"
+#include "elementwise.h"
 #if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
 #include <immintrin.h>
 #endif
 
 enum { SMALL = 1 << 15 };   /* fewer elements than this are not worth waking a thread */
 
-typedef struct {
-    const float *a, *b;
-    uint8_t *positive;
-    float *out;
-    /* of sgd: a is the gradient, out the parameter */
-    float *buffer, lr, momentum, undamped, weight_decay;
-    int nesterov, first;
-} task;
-
-/* Elements start ... end - 1; returns the largest magnitude's bits of what relu wrote. */
-typedef uint32_t loop(const task *t, int64_t start, int64_t end);
-
-typedef struct {
-    loop *relu, *relu_backward, *add, *sgd;
-} flat_kernels;
-
 #define TIER(name) portable_##name
 #define TARGET MLP_NOINLINE
 #define BYTES 16
 #define SIGNS(v) (((v)[0] > 0.0f) | ((v)[1] > 0.0f) << 1 | ((v)[2] > 0.0f) << 2 | ((v)[3] > 0.0f) << 3)
+#define MAX(v, w) (((v) & ((v) > (w))) | ((w) & ~((v) > (w))))
 #include "elementwise_lanes.h"
 #ifdef MLP_HAVE_AVX2
 #define TIER(name) avx2_##name
 #define TARGET MLP_TARGET_AVX2
 #define BYTES 32
 #define SIGNS(v) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(v), _mm256_setzero_ps(), _CMP_GT_OQ))
+#define MAX(v, w) (avx2_ints)_mm256_max_epi32((__m256i)(v), (__m256i)(w))
 #include "elementwise_lanes.h"
 #endif
 #ifdef MLP_HAVE_AVX512
@@ -45,16 +31,17 @@ typedef struct {
 #define TARGET MLP_TARGET_AVX512
 #define BYTES 64
 #define SIGNS(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_GT_OQ)
+#define MAX(v, w) (avx512_ints)_mm512_max_epi32((__m512i)(v), (__m512i)(w))
 #include "elementwise_lanes.h"
 #endif
 
-static const flat_kernels *in_force(void)
+const mlp_flat_kernels *mlp_flat_in_force(void)
 {
     return MLP_FOR_TIER(&portable_kernels, &avx2_kernels, &avx512_kernels);
 }
 
 /* Each thread takes one stretch, cut at a multiple of 64 elements, so that none shares a byte of bits. */
-static int spread(loop *run, const task *t, int64_t n, uint32_t *largest)
+static int spread(mlp_flat_loop *run, const mlp_flat *t, int64_t n, uint32_t *largest)
 {
     if (n < 0)
         return MLP_BAD_ARGUMENT;
@@ -74,32 +61,31 @@ static int spread(loop *run, const task *t, int64_t n, uint32_t *largest)
 
 int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_t *largest)
 {
-    const task t = {.a = x, .out = y, .positive = positive};
-    return spread(in_force()->relu, &t, n, largest);
+    return mlp_f32_add_relu(x, NULL, n, y, positive, largest);
 }
 
 int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest)
 {
-    const task t = {.a = a, .b = b, .out = y, .positive = positive};
-    return spread(in_force()->relu, &t, n, largest);
+    const mlp_flat t = {.a = a, .b = b, .out = y, .positive = positive, .relu = 1};
+    return spread(mlp_flat_in_force()->finish, &t, n, largest);
 }
 
 int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx)
 {
-    const task t = {.a = dy, .positive = (uint8_t *)positive, .out = dx};
-    return spread(in_force()->relu_backward, &t, n, NULL);
+    const mlp_flat t = {.a = dy, .positive = (uint8_t *)positive, .out = dx};
+    return spread(mlp_flat_in_force()->relu_backward, &t, n, NULL);
 }
 
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out)
 {
-    const task t = {.a = a, .b = b, .out = out};
-    return spread(in_force()->add, &t, n, NULL);
+    const mlp_flat t = {.a = a, .b = b, .out = out};
+    return spread(mlp_flat_in_force()->add, &t, n, NULL);
 }
 
 int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
                 float weight_decay, int nesterov, int first)
 {
-    const task t = {.a = grad, .out = p, .buffer = buffer, .lr = lr, .momentum = momentum, .undamped = undamped,
+    const mlp_flat t = {.a = grad, .out = p, .buffer = buffer, .lr = lr, .momentum = momentum, .undamped = undamped,
                     .weight_decay = weight_decay, .nesterov = nesterov, .first = first};
-    return spread(in_force()->sgd, &t, n, NULL);
+    return spread(mlp_flat_in_force()->sgd, &t, n, NULL);
 }

@@ -1,14 +1,19 @@
 /* The loops of elementwise.c, once for each instruction set. No include guard, on purpose. The includer defines
- * TIER(name), TARGET, BYTES, the width of a vector register, and SIGNS(v): bit i says whether v[i] > 0. */
+ * TIER(name), TARGET, BYTES, the width of a vector register, SIGNS(v): bit i says whether v[i] > 0, and MAX(v, w)
+ * of 32-bit integers. */
 #define LANES (BYTES / 4)
 typedef float TIER(floats) __attribute__((vector_size(BYTES)));
 typedef int32_t TIER(ints) __attribute__((vector_size(BYTES)));
 
-/* max(a + b, 0), or of a alone, the signs of what comes out, and its largest magnitude: with the sign bit off, the bits
- * of floats are integers in the order of the magnitudes. NaN stays, -0.0 becomes +0.0. */
-TARGET static uint32_t TIER(relu)(const task *t, int64_t start, int64_t end)
+/* a + b, or a alone; with `relu` the larger of it and 0, where NaN stays and -0.0 becomes +0.0; the signs of what comes
+ * out, if `positive` wants them; and its largest magnitude: with the sign bit off, the bits of floats are integers in
+ * the order of the magnitudes. */
+TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t end)
 {
     const float *a = t->a, *b = t->b;
+    float *out = t->out;
+    uint8_t *positive = t->positive;
+    const int relu = t->relu;
     TIER(ints) largest = {0};
     int64_t at = start;
     for (; at + 16 <= end; at += 16) {
@@ -20,28 +25,30 @@ TARGET static uint32_t TIER(relu)(const task *t, int64_t start, int64_t end)
                 __builtin_memcpy(&other, b + at + i, BYTES);
                 v += other;
             }
-            v = (TIER(floats))((TIER(ints))v & ~(v <= 0.0f));
-            signs |= (unsigned)SIGNS(v) << i;
-            const TIER(ints) magnitude = (TIER(ints))v & 0x7FFFFFFF, more = magnitude > largest;
-            largest = (magnitude & more) | (largest & ~more);
-            __builtin_memcpy(t->out + at + i, &v, BYTES);
+            if (relu)
+                v = (TIER(floats))((TIER(ints))v & ~(v <= 0.0f));
+            if (positive)
+                signs |= (unsigned)SIGNS(v) << i;
+            largest = MAX(largest, (TIER(ints))v & 0x7FFFFFFF);
+            __builtin_memcpy(out + at + i, &v, BYTES);
         }
-        t->positive[at / 8] = (uint8_t)signs;
-        t->positive[at / 8 + 1] = (uint8_t)(signs >> 8);
+        if (positive)
+            positive[at / 8] = (uint8_t)signs, positive[at / 8 + 1] = (uint8_t)(signs >> 8);
     }
     uint32_t found = 0;
     for (int lane = 0; lane < LANES; lane++)
         found = (uint32_t)largest[lane] > found ? (uint32_t)largest[lane] : found;
     for (; at < end; at++) {
         const float v = b ? a[at] + b[at] : a[at];
-        t->out[at] = v <= 0.0f ? 0.0f : v;
-        found = mlp_larger(found, t->out[at]);
-        t->positive[at / 8] = (uint8_t)((at % 8 ? t->positive[at / 8] : 0) | (v > 0.0f) << at % 8);
+        out[at] = relu && v <= 0.0f ? 0.0f : v;
+        found = mlp_larger(found, out[at]);
+        if (positive)
+            positive[at / 8] = (uint8_t)((at % 8 ? positive[at / 8] : 0) | (v > 0.0f) << at % 8);
     }
     return found;
 }
 
-TARGET static uint32_t TIER(relu_backward)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(relu_backward)(const mlp_flat *t, int64_t start, int64_t end)
 {
     TIER(ints) bit[16 / LANES];
     for (int i = 0; i < 16; i++)
@@ -63,7 +70,7 @@ TARGET static uint32_t TIER(relu_backward)(const task *t, int64_t start, int64_t
     return 0;
 }
 
-TARGET static uint32_t TIER(add)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(add)(const mlp_flat *t, int64_t start, int64_t end)
 {
     const float *a = t->a, *b = t->b;
     float *out = t->out;
@@ -74,7 +81,7 @@ TARGET static uint32_t TIER(add)(const task *t, int64_t start, int64_t end)
 }
 
 /* g = grad + wd * p;  buffer = momentum * buffer + undamped * g;  p -= lr * (nesterov ? g + momentum * buffer : buffer) */
-MLP_INLINE void TIER(sgd_run)(const task *t, const int has_buffer, const int nesterov, int64_t start, int64_t end)
+MLP_INLINE void TIER(sgd_run)(const mlp_flat *t, const int has_buffer, const int nesterov, int64_t start, int64_t end)
 {
     const float *restrict grad = t->a;
     float *restrict p = t->out, *restrict buffer = t->buffer;
@@ -90,7 +97,7 @@ MLP_INLINE void TIER(sgd_run)(const task *t, const int has_buffer, const int nes
     }
 }
 
-TARGET static uint32_t TIER(sgd)(const task *t, int64_t start, int64_t end)
+TARGET static uint32_t TIER(sgd)(const mlp_flat *t, int64_t start, int64_t end)
 {
     if (!t->buffer)
         TIER(sgd_run)(t, 0, 0, start, end);
@@ -101,9 +108,10 @@ TARGET static uint32_t TIER(sgd)(const task *t, int64_t start, int64_t end)
     return 0;
 }
 
-static const flat_kernels TIER(kernels) = {TIER(relu), TIER(relu_backward), TIER(add), TIER(sgd)};
+static const mlp_flat_kernels TIER(kernels) = {TIER(finish), TIER(relu_backward), TIER(add), TIER(sgd)};
 #undef LANES
 #undef SIGNS
+#undef MAX
 #undef TIER
 #undef TARGET
 #undef BYTES

@@ -63,13 +63,18 @@ int mlp_coded_conv2d(const mlp_f32_geometry *g, const mlp_codes *x, const float 
 int mlp_coded_conv2d_input_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const float *w, float *dx);
 int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy, const mlp_codes *x, float *dw);
 
-/* norm.c: batch norm in training, with `relu` followed by it; x is (channels, length), contiguous; weight, bias, mean ...
- * one value a channel. dx may be dy. MLP_BAD_ARGUMENT if length < 1. */
-int mlp_f32_batch_norm(const float *x, int64_t channels, int64_t length, const float *weight, const float *bias,
-                       double eps, int relu, float *y, float *mean, float *var, float *invstd, uint32_t *largest);
-int mlp_f32_batch_norm_backward(const float *dy, const float *x, int64_t channels, int64_t length, const float *mean,
-                                const float *invstd, const float *weight, const float *bias, int relu, float *dx,
-                                float *dweight, float *dbias, uint32_t *largest);
+/* norm.c: batch norm in training, plus the residual if there is one, with `relu` followed by it; x is (channels, length),
+ * contiguous; weight, bias, mean ... one value a channel. `positive`, NULL or one row of (length + 7) / 8 bytes a channel:
+ * bit i % 8 of byte i / 8 says whether y[i] > 0. Behind the ReLU, backward has a place `masked` (else NULL) for what is
+ * left of dy, which is the residual's gradient; without `positive` it computes the sign of y again. dy, masked and dx may
+ * be the same array, any two or all. MLP_BAD_ARGUMENT if length < 1. */
+int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, int64_t length, const float *weight,
+                       const float *bias, double eps, int relu, float *y, uint8_t *positive, float *mean, float *var,
+                       float *invstd, uint32_t *largest);
+int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *positive, int64_t channels,
+                                int64_t length, const float *mean, const float *invstd, const float *weight,
+                                const float *bias, float *masked, float *dx, float *dweight, float *dbias,
+                                uint32_t *largest);
 
 /* elementwise.c: n contiguous floats in, n out. Bit i % 8 of byte i / 8 of `positive` says whether y[i] > 0. `largest`
  * here and in norm.c receives the bits of the largest magnitude written (infinity and NaN are on top). */

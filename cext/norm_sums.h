@@ -1,6 +1,6 @@
-/* The loops over a channel's plane, once for each instruction set; see norm.c. No include guard, on purpose. The
- * includer defines TIER(name), TARGET, BYTES, the width of a vector register, and WIDEN(v): half a register of floats
- * to one of doubles.
+/* What is done to a block of a channel's plane, once for each instruction set; see norm.c. No include guard, on
+ * purpose. The includer defines TIER(name), TARGET, BYTES, the width of a vector register, and WIDEN(v): half a register
+ * of floats to one of doubles.
  *
  * The order of the float64 sums (the NumPy twin, reference_norm.ordered_sum, does the same): the plane is cut into
  * blocks of 64 rows of 16 neighbours; in a block each of the 16 columns is summed from top to bottom, starting at +0.0;
@@ -18,10 +18,10 @@ MLP_INLINE TIER(narrow) TIER(load)(const float *p)
     return v;
 }
 
-/* Add a block of n <= BLOCK floats to both totals: to the first the sum of b, or of a without one; to the second that
- * of b (a - mean), or of (a - mean)^2. `want` says which are wanted: 1 first, 2 second, 3 both. */
-MLP_INLINE void TIER(add_block)(const float *a, const float *b, double mean, ptrdiff_t n, const int want,
-                                double total[2][16])
+/* To the first total the sum of b, or of a without one; to the second that of b (a - mean), or of (a - mean)^2. `want`
+ * says which are wanted: 1 first, 2 second, 3 both. */
+MLP_INLINE void TIER(add)(const float *a, const float *b, double mean, ptrdiff_t n, const int want,
+                          double total[2][16])
 {
     TIER(wide) first[PARTS], second[PARTS];
     for (int p = 0; p < PARTS; p++)
@@ -50,105 +50,52 @@ MLP_INLINE void TIER(add_block)(const float *a, const float *b, double mean, ptr
         total[0][j] += column[0][j], total[1][j] += column[1][j];
 }
 
-/* The 16 of a total become one. */
-MLP_INLINE double TIER(fold)(double total[16])
+TARGET static void TIER(sum)(const float *x, ptrdiff_t n, double total[2][16])
 {
-    for (int half = 8; half; half /= 2)
-        for (int j = 0; j < half; j++)
-            total[j] += total[j + half];
-    return total[0];
+    TIER(add)(x, NULL, 0.0, n, 1, total);
 }
 
-TARGET static double TIER(sum)(const float *x, ptrdiff_t length)
+TARGET static void TIER(squares)(const float *x, double mean, ptrdiff_t n, double total[2][16])
 {
-    double total[2][16] = {{0}};
-    FOR_BLOCKS(start, n, length)
-        TIER(add_block)(x + start, NULL, 0.0, n, 1, total);
-    return TIER(fold)(total[0]);
+    TIER(add)(x, NULL, mean, n, 2, total);
 }
 
-TARGET static double TIER(sum_squares)(const float *x, double mean, ptrdiff_t length)
+TARGET static void TIER(products)(const float *g, const float *x, double mean, ptrdiff_t n, double total[2][16])
 {
-    double total[2][16] = {{0}};
-    FOR_BLOCKS(start, n, length)
-        TIER(add_block)(x + start, NULL, mean, n, 2, total);
-    return TIER(fold)(total[1]);
+    TIER(add)(x, g, mean, n, 3, total);
 }
 
 /* y of forward, one rounding an operation, from left to right */
-#define AFFINE(x, f) (((x) - (f).mean) * (f).invstd * (f).weight + (f).bias)
+#define AFFINE(x) (((x) - f.mean) * f.invstd * f.weight + f.bias)
 
-/* The sums of g and of g (x - mean). With the ReLU, g is first written: dy where forward's result is above 0. */
-TARGET static void TIER(sum_products)(const float *x, const float *dy, const affine *forward, ptrdiff_t length,
-                                      float *g, double result[2])
+TARGET static void TIER(normalise)(const float *restrict x, const affine *forward, ptrdiff_t n, float *restrict y)
 {
     const affine f = *forward;
-    double total[2][16] = {{0}};
-    FOR_BLOCKS(start, n, length) {
-        const float *from = x + start, *grad = dy + start;
-        if (f.relu) {
-            float *to = g + start;
-            _Pragma("GCC ivdep") /* g may be dy */
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const float here = grad[i]; /* read in any case, so that the choice needs no branch */
-                to[i] = AFFINE(from[i], f) > 0.0f ? here : 0.0f;
-            }
-            grad = to;
-        }
-        TIER(add_block)(from, grad, f.mean, n, 3, total);
-    }
-    result[0] = TIER(fold)(total[0]), result[1] = TIER(fold)(total[1]);
-}
-
-/* The larger of `largest` and the magnitude's bits of every number written; read again while they are in the
- * first-level cache, since as a part of the loops below the compiler makes no vectors of it. */
-MLP_INLINE uint32_t TIER(largest_of)(const float *written, ptrdiff_t n, uint32_t largest)
-{
     for (ptrdiff_t i = 0; i < n; i++)
-        largest = mlp_larger(largest, written[i]);
-    return largest;
+        y[i] = AFFINE(x[i]);
 }
 
-TARGET static uint32_t TIER(normalise)(const float *restrict x, const affine *forward, ptrdiff_t length,
-                                       float *restrict y)
+/* dy where the result of forward is above 0, else 0; g may be dy. */
+TARGET static void TIER(mask)(const float *dy, const float *x, const affine *forward, ptrdiff_t n, float *g)
 {
     const affine f = *forward;
-    uint32_t largest = 0;
-    FOR_BLOCKS(start, n, length) {
-        const float *restrict from = x + start;
-        float *restrict to = y + start;
-        if (f.relu)
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const float z = AFFINE(from[i], f);
-                to[i] = z <= 0.0f ? 0.0f : z; /* NaN stays, -0.0 becomes +0.0 */
-            }
-        else
-            for (ptrdiff_t i = 0; i < n; i++)
-                to[i] = AFFINE(from[i], f);
-        largest = TIER(largest_of)(to, n, largest);
+    _Pragma("GCC ivdep")
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const float grad = dy[i]; /* read in any case, so that the choice needs no branch */
+        g[i] = AFFINE(x[i]) > 0.0f ? grad : 0.0f;
     }
-    return largest;
 }
 
-/* dx = ((g - c1) - (x - mean) * c2) * (invstd * weight); dx may be g */
-TARGET static uint32_t TIER(spread)(const float *g, const float *x, const affine *forward, float c1, float c2,
-                                    ptrdiff_t length, float *dx)
+/* ((g - c1) - (x - mean) * c2) * (invstd * weight) */
+TARGET static void TIER(spread)(const float *restrict g, const float *restrict x, const affine *forward, float c1,
+                                float c2, ptrdiff_t n, float *restrict dx)
 {
-    const affine f = *forward;
-    const float scale = f.invstd * f.weight;
-    uint32_t largest = 0;
-    FOR_BLOCKS(start, n, length) {
-        const float *grad = g + start, *from = x + start;
-        float *to = dx + start;
-        _Pragma("GCC ivdep")
-        for (ptrdiff_t i = 0; i < n; i++)
-            to[i] = ((grad[i] - c1) - (from[i] - f.mean) * c2) * scale;
-        largest = TIER(largest_of)(to, n, largest);
-    }
-    return largest;
+    const float mean = forward->mean, scale = forward->invstd * forward->weight;
+    for (ptrdiff_t i = 0; i < n; i++)
+        dx[i] = ((g[i] - c1) - (x[i] - mean) * c2) * scale;
 }
 
-static const plane_kernels TIER(kernels) = {TIER(sum), TIER(sum_squares), TIER(sum_products), TIER(normalise),
+static const block_kernels TIER(kernels) = {TIER(sum), TIER(squares), TIER(products), TIER(normalise), TIER(mask),
                                             TIER(spread)};
 #undef AFFINE
 #undef WIDE

@@ -30,7 +30,8 @@ def _along(channel: Array, ndim: int) -> Array:
 class BatchNormTraining(Function):
     """Normalise by the batch's own mean and biased variance, and update the running statistics.
 
-    With the ReLU behind it nothing more is kept than without: backward finds the sign of the result again from x.
+    With the ReLU behind it nothing more is kept than without: backward finds the sign of the result again from x. With
+    a residual in between a bit an element is kept.
     """
 
     counts_as = "norm_training"
@@ -39,25 +40,30 @@ class BatchNormTraining(Function):
     def forward(
         ctx: Context, x: Array, weight: Array | None, bias: Array | None,
         running_mean: Array | None, running_var: Array | None, momentum: float, eps: float, relu: bool,
+        residual: Array | None,
     ) -> Array:  # fmt: skip
         count = x.size // x.shape[1] if x.size else 0
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than 1 value a channel, x has shape {x.shape}")
-        y, mean, var, invstd = kernels.batch_norm(_as_4d(x), weight, bias, eps, relu)
+        other = None if residual is None else _as_4d(residual)
+        y, mean, var, invstd, positive = kernels.batch_norm(_as_4d(x), weight, bias, eps, relu, other)
         if running_mean is not None:
             running_mean += (momentum * (mean - running_mean)).astype(running_mean.dtype)
         if running_var is not None:  # the running variance is the unbiased one, as in torch
             unbiased = var * (count / (count - 1))
             running_var += (momentum * (unbiased - running_var)).astype(running_var.dtype)
-        ctx.save_for_backward(x, mean, invstd, weight, bias, relu)
+        ctx.save_for_backward(x, mean, invstd, weight, bias, relu, positive)
         return y.reshape(x.shape)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Any, ...]:
-        x, mean, invstd, weight, bias, relu = ctx.saved
-        dx, dweight, dbias = kernels.batch_norm_backward(_as_4d(grad), _as_4d(x), mean, invstd, weight, bias, relu,
-                                                         overwrite=ctx.owns_grad)
-        return dx.reshape(x.shape), dweight, dbias, *(None,) * 5
+        x, mean, invstd, weight, bias, relu, positive = ctx.saved
+        adds = ctx.needs_input_grad[-1]
+        dx, dweight, dbias, other = kernels.batch_norm_backward(
+            _as_4d(grad), _as_4d(x), mean, invstd, weight, bias, relu, positive,
+            overwrite=ctx.owns_grad and (relu or not adds))  # without the ReLU the residual gets grad itself
+        to_residual = None if not adds else grad if other is None else other.reshape(x.shape)
+        return dx.reshape(x.shape), dweight, dbias, *(None,) * 5, to_residual
 
 
 class BatchNormEval(Function):
@@ -131,7 +137,7 @@ class LayerNorm(Function):
 def batch_norm(
     x: TensorLike, running_mean: Any, running_var: Any, weight: TensorLike | None = None,
     bias: TensorLike | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-    relu: bool = False,
+    relu: bool = False, residual: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Batch normalisation over axis 1, as torch.nn.functional.batch_norm, and a ReLU behind it if asked.
 
@@ -150,6 +156,9 @@ def batch_norm(
         Share of the new statistics; what is added to the variance.
     relu : bool
         Return relu(batch_norm(x)), the same bits as the two one after the other.
+    residual : Tensor, optional
+        Of x's shape and dtype: added behind the normalisation, before the ReLU, as a residual block ends; the same bits
+        as batch_norm and an addition, or add_relu.
 
     Returns
     -------
@@ -170,11 +179,15 @@ def batch_norm(
             raise ValueError(f"batch_norm: {name} has shape {np.shape(value)}, expected {shape[1:2]}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
+    if residual is not None and np.shape(residual) != shape:
+        raise ValueError(f"batch_norm: residual has shape {np.shape(residual)}, expected that of x, {shape}")
     if not training and running_mean is not None:
         y = BatchNormEval.apply(x, weight, bias, running_mean, running_var, eps)
-        return activations.relu(y) if relu else y
+        if residual is None:
+            return activations.relu(y) if relu else y
+        return activations.add_relu(y, residual) if relu else y + residual
     kept = (running_mean, running_var) if training else (None, None)
-    return BatchNormTraining.apply(x, weight, bias, *kept, momentum, eps, relu)
+    return BatchNormTraining.apply(x, weight, bias, *kept, momentum, eps, relu, residual)
 
 
 def layer_norm(

@@ -93,26 +93,35 @@ def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, size: 
         for block in range((depth - 2) // 6):
             stride = 2 if stage and not block else 1
             _block(net, f"layer{stage + 1}.{block}", ((width << stage, 3, stride), (width << stage, 3, 1)),
-                   "shortcut" if shortcut == "B" else None)
+                   "shortcut" if shortcut == "B" else None, ends_with_sum=True)
     net.global_avg_pool("avg_pool1")
     net.linear("fc", num_classes)
     return net.layers
 
 
-def _block(net: Plan, name: str, convs: tuple[tuple[int, int, int], ...], shortcut: str | None) -> None:
+def _block(net: Plan, name: str, convs: tuple[tuple[int, int, int], ...], shortcut: str | None,
+           ends_with_sum: bool = False) -> None:
     """(channels, kernel, stride) of each convolution, with BatchNorm and, but for the last, ReLU behind it; the sum.
 
     Where the shape changes, ``shortcut`` names the 1x1 convolution that makes the input fit; None is option A, which
-    drops pixels and appends zeros without arithmetic.
+    drops pixels and appends zeros without arithmetic. It runs before the last BatchNorm where that ends with the sum
+    (``ends_with_sum``: minilp's own model), else behind it (torchvision's).
     """
     side, before = net.branch(), (net.channels, net.size)
+
+    def fit() -> None:
+        if shortcut and before != (net.channels, net.size):
+            side.conv(f"{name}.{shortcut}.0", net.channels, 1, side.size[0] // net.size[0])
+            side.batch_norm(f"{name}.{shortcut}.1")
+
     for i, (out, kernel, stride) in enumerate(convs, start=1):
         net.conv(f"{name}.conv{i}", out, kernel, stride, kernel // 2)
+        if i == len(convs) and ends_with_sum:
+            fit()
         net.batch_norm(f"{name}.bn{i}")
         if i < len(convs):
             net.relu(f"{name}.relu{i}")
-    if shortcut and before != (net.channels, net.size):
-        side.conv(f"{name}.{shortcut}.0", net.channels, 1, side.size[0] // net.size[0])
-        side.batch_norm(f"{name}.{shortcut}.1")
+    if not ends_with_sum:
+        fit()
     net.add(f"{name}.add1")
     net.relu(f"{name}.relu{len(convs)}")

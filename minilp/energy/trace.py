@@ -180,7 +180,7 @@ class _Reader:
     def _name(self, node: Context, kind: str) -> str:
         owner, leaf = self.calls.owner(node)
         first = leaf and not any(name == owner for name, _ in self.ordinals)
-        if leaf and kind == "relu" and not first:  # the one behind a BatchNorm2d(relu=True) counts as its parent's
+        if leaf and kind in ("add", "relu") and not first:  # what is behind a BatchNorm2d counts as its parent's
             owner = owner.rpartition(".")[0]
         self.ordinals[owner, kind] += 1
         return owner if first else f"{owner}.{kind}{self.ordinals[owner, kind]}".lstrip(".")

@@ -1,9 +1,11 @@
-"""What surrounds the contractions: batch norm, alone or with the ReLU behind it, and max pooling, in C or NumPy.
+"""What surrounds the contractions: batch norm, with addition and ReLU behind it if asked, max pooling, in C or NumPy.
 
 Both give the same bits, and the C core notes the largest magnitude of what batch norm gives. float64 goes to the twin,
 which is what gradient checks use.
 """
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +31,18 @@ def _per_channel(name: str, value: Array | None, x: Array, default: float) -> Ar
     return np.ascontiguousarray(value)
 
 
-def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False
-               ) -> tuple[Array, Array, Array, Array]:
+def _residual(x: Array, residual: Array | None) -> Array | None:
+    """In storage order, if it can be added to what is made of ``x``."""
+    if residual is None:
+        return None
+    check_floats(x=x, residual=residual)
+    if residual.shape != x.shape:
+        raise ValueError(f"residual must have the shape of x, {x.shape}, got {residual.shape}")
+    return to_chwn(residual)
+
+
+def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False,
+               residual: Array | None = None) -> tuple[Array, Array, Array, Array, Array | None]:
     """Batch normalisation in training: every channel by its own mean and biased variance over batch and plane.
 
     Parameters
@@ -43,12 +55,15 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, r
         Added to the variance, at least 0.
     relu : bool
         Follow it with max(y, 0); every zero comes out as +0.0 and NaN stays NaN.
+    residual : np.ndarray or None
+        Of the shape and dtype of ``x``: added to the normalised x, before the ReLU.
 
     Returns
     -------
-    (y, mean, var, invstd)
+    (y, mean, var, invstd, positive)
         y like ``x`` in CHWN storage; mean, biased variance and ``1 / sqrt(var + eps)``, each (C,), computed in float64
-        and rounded once to the dtype of ``x``.
+        and rounded once to the dtype of ``x``. With both ``relu`` and ``residual`` a bit for each element, uint8
+        (C, H W N / 8 rounded up), the first in the lowest bit: is it above zero? Else None.
 
     Raises
     ------
@@ -64,21 +79,32 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, r
     if not eps >= 0:
         raise ValueError(f"eps must be at least 0, got {eps!r}")
     w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
-    a = to_chwn(x)
+    a, other = to_chwn(x), _residual(x, residual)
     if not in_c("batch_norm", x):
-        y, mean, var, invstd = twin.batch_norm(a, w, b, float(eps), relu)
-        return from_chwn(y), mean, var, invstd
+        y, mean, var, invstd, positive = twin.batch_norm(a, w, b, float(eps), relu, other)
+        return from_chwn(y), mean, var, invstd, positive
     y, largest = empty(a.shape, np.float32), ffi.new("uint32_t *")
     mean, var, invstd = np.empty((3, len(a)), np.float32)
-    check(lib().mlp_f32_batch_norm(pointer(a), len(a), a[0].size, pointer(w), pointer(b), float(eps), relu, pointer(y),
-                                   pointer(mean), pointer(var), pointer(invstd), largest), "batch_norm")
+    positive = np.empty(_bits_shape(a), np.uint8) if relu and other is not None else None
+    check(lib().mlp_f32_batch_norm(pointer(a), _optional(other), len(a), a[0].size, pointer(w), pointer(b), float(eps),
+                                   relu, pointer(y), _optional(positive, "uint8_t"), pointer(mean), pointer(var),
+                                   pointer(invstd), largest), "batch_norm")
     note(y, largest[0])
-    return from_chwn(y), mean, var, invstd
+    return from_chwn(y), mean, var, invstd, positive
+
+
+def _bits_shape(a: Array) -> tuple[int, int]:
+    """Of a bit for each element of a (C, H, W, N) array, whole bytes a channel."""
+    return len(a), -(-a[0].size // 8)
+
+
+def _optional(a: Array | None, kind: str = "float") -> Any:
+    return ffi.NULL if a is None else pointer(a, kind)
 
 
 def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array | None,
-                        bias: Array | None = None, relu: bool = False, overwrite: bool = False
-                        ) -> tuple[Array, Array, Array]:
+                        bias: Array | None = None, relu: bool = False, positive: Array | None = None,
+                        overwrite: bool = False) -> tuple[Array, Array, Array, Array | None]:
     """Gradients of :func:`batch_norm`.
 
     Parameters
@@ -90,14 +116,17 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     weight, bias : np.ndarray or None
         (C,), same dtype; None is 1 and 0. The shift matters with ``relu`` only.
     relu : bool
-        Forward ended in a ReLU. Where its output was not above zero, computed again from ``x``, ``dy`` counts as 0.
+        Forward ended in a ReLU. Where its output was not above zero, ``dy`` counts as 0.
+    positive : np.ndarray or None
+        The bits that forward returned. None, where there was no residual, computes them again from ``x``.
     overwrite : bool
-        dx may take the memory of ``dy``: a quarter less traffic than writing it elsewhere.
+        What is returned may take the memory of ``dy``: that is less traffic than writing it elsewhere.
 
     Returns
     -------
-    (dx, dweight, dbias)
-        dx like ``x`` in CHWN storage; (C,) each.
+    (dx, dweight, dbias, dresidual)
+        dx like ``x`` in CHWN storage; (C,) each; the gradient of the residual, stored as dx. That is None where there
+        is no ``positive``: without the ReLU it is ``dy`` itself.
 
     Raises
     ------
@@ -113,17 +142,21 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     m, s = _per_channel("mean", mean, x, 0.0), _per_channel("invstd", invstd, x, 1.0)
     w, b = _per_channel("weight", weight, x, 1.0), _per_channel("bias", bias, x, 0.0)
     grad, a = to_chwn(dy), to_chwn(x)
+    if positive is not None and (not relu or positive.dtype != np.uint8 or positive.shape != _bits_shape(a)):
+        raise ValueError(f"positive must be the bits of a ReLU, uint8 of shape {_bits_shape(a)} for x {x.shape}, and "
+                         f"relu True; got {positive.dtype} {positive.shape} and relu={relu}")
     if not in_c("batch_norm_backward", x):
-        dx, dweight, dbias = twin.batch_norm_backward(grad, a, m, s, w, b, relu)
-        return from_chwn(dx), dweight, dbias
-    dx = grad if overwrite and grad.flags.writeable else empty(a.shape, np.float32)
-    largest = ffi.new("uint32_t *")
+        dx, dweight, dbias, masked = twin.batch_norm_backward(grad, a, m, s, w, b, relu, positive)
+        return from_chwn(dx), dweight, dbias, None if positive is None else from_chwn(masked)
+    first = grad if overwrite and grad.flags.writeable else empty(a.shape, np.float32)  # what is written first
+    dx, largest = first if positive is None else empty(a.shape, np.float32), ffi.new("uint32_t *")
     dweight, dbias = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
-    check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), len(a), a[0].size, pointer(m), pointer(s),
-                                            pointer(w), pointer(b), relu, pointer(dx), pointer(dweight),
+    check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), _optional(positive, "uint8_t"), len(a),
+                                            a[0].size, pointer(m), pointer(s), pointer(w), pointer(b),
+                                            pointer(first) if relu else ffi.NULL, pointer(dx), pointer(dweight),
                                             pointer(dbias), largest), "batch_norm_backward")
     note(dx, largest[0])
-    return from_chwn(dx), dweight, dbias
+    return from_chwn(dx), dweight, dbias, None if positive is None else from_chwn(first)
 
 
 def _check_window(kernel: Pair, stride: Pair, padding: Pair) -> tuple[Pair, Pair, Pair]:

@@ -1,4 +1,4 @@
-"""NumPy twins of the kernels around the contractions: batch norm, alone or with the ReLU behind it, max pooling.
+"""NumPy twins of the kernels around the contractions: batch norm, with addition and ReLU behind it, max pooling.
 
 Each states its operations in a fixed order, and the C core performs the same ones: both give the same bits, in every
 instruction set and for any thread count. All arrays are in storage order (C, H, W, N) unless said otherwise.
@@ -77,12 +77,13 @@ def _affine(x: Array, mean: Array, invstd: Array, weight: Array, bias: Array) ->
     return y
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> tuple[Array, Array, Array, Array]:
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float, relu: bool, residual: Array | None
+               ) -> tuple[Array, Array, Array, Array, Array | None]:
     """Normalise each channel by its own mean and (biased) variance: mean first, then the squared distances from it.
 
     The statistics are float64; the mean and ``1 / sqrt(var + eps)`` are rounded once to the dtype of ``x``, in which
-    ``y = (x - mean) * invstd * weight + bias`` is computed from left to right. With ``relu``, what is not above zero
-    becomes +0.0 (but NaN stays).
+    ``y = (x - mean) * invstd * weight + bias`` is computed from left to right, and ``+ residual`` where there is one.
+    With ``relu``, what is not above zero becomes +0.0 (but NaN stays).
 
     Parameters
     ----------
@@ -94,11 +95,14 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> 
         Added to the variance.
     relu : bool
         With the ReLU behind it.
+    residual : np.ndarray or None
+        Like ``x``.
 
     Returns
     -------
-    (y, mean, var, invstd)
-        y like ``x``; the others (C,), rounded from float64 to the dtype of ``x``.
+    (y, mean, var, invstd, positive)
+        y like ``x``; then three of (C,), rounded from float64 to the dtype of ``x``; with ``relu`` and a residual the
+        bits of y > 0, uint8 (C, L / 8 rounded up), else None.
     """
     c, length = x.shape[0], x[0].size
     mean, var = np.empty(c), np.empty(c)
@@ -108,22 +112,26 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> 
         apart = plane.astype(np.float64) - mean[part, None]
         var[part] = ordered_sum(apart * apart) / length
     invstd = (1.0 / np.sqrt(var + eps)).astype(x.dtype)
-    y = _affine(x, mean.astype(x.dtype), invstd, weight, bias)
+    y, positive = _affine(x, mean.astype(x.dtype), invstd, weight, bias), None
+    if residual is not None:
+        y += residual
     if relu:
         np.maximum(y, 0, out=y)
         y += 0.0  # maximum() may keep the sign of -0.0 or not; adding +0.0 settles it
-    return y, mean.astype(x.dtype), var.astype(x.dtype), invstd
+        if residual is not None:
+            positive = np.packbits(y.reshape(c, length) > 0, axis=1, bitorder="little")
+    return y, mean.astype(x.dtype), var.astype(x.dtype), invstd, positive
 
 
-def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array, bias: Array, relu: bool
-                        ) -> tuple[Array, Array, Array]:
+def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight: Array, bias: Array, relu: bool,
+                        positive: Array | None) -> tuple[Array, Array, Array, Array]:
     """Gradients of :func:`batch_norm` in training.
 
     With s1 = sum dy and s2 = sum dy (x - mean), both float64 in the written order, and L the plane's length:
     dbias = s1, dweight = s2 invstd, dx = ((dy - c1) - (x - mean) c2) (invstd weight) in the dtype of ``x``, where
     c1 = s1 / L and c2 = s2 invstd invstd / L are rounded to it once. (Differentiating the forward formula; our own
-    arrangement of the standard result.) With ``relu``, dy is +0.0 first where forward's y, computed again, is not above
-    zero.
+    arrangement of the standard result.) With ``relu``, dy is +0.0 first where forward's y is not above zero, by the
+    bits of ``positive``, or computed again.
 
     Parameters
     ----------
@@ -133,16 +141,20 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
         (C,), same dtype.
     relu : bool
         Forward ended in a ReLU.
+    positive : np.ndarray or None
+        The bits that :func:`batch_norm` returned.
 
     Returns
     -------
-    (dx, dweight, dbias)
-        Like ``x``, (C,) and (C,).
+    (dx, dweight, dbias, dy)
+        Like ``x``, (C,) and (C,); and dy behind the ReLU, which is the gradient of a residual.
     """
     c, length = x.shape[0], x[0].size
     dx, s1, s2 = np.empty_like(x), np.empty(c), np.empty(c)
     if relu:
-        dy = (_bits(dy) & _mask(_affine(x, mean, invstd, weight, bias) > 0, dy)).view(dy.dtype)
+        above = (_affine(x, mean, invstd, weight, bias) > 0 if positive is None else
+                 np.unpackbits(positive, axis=1, count=length, bitorder="little").reshape(x.shape) > 0)
+        dy = (_bits(dy) & _mask(above, dy)).view(dy.dtype)
     wide_mean, wide_invstd = mean.astype(np.float64), invstd.astype(np.float64)
     for part in _channel_blocks(x):
         plane, grad = x[part].reshape(-1, length).astype(np.float64), dy[part].reshape(-1, length).astype(np.float64)
@@ -154,7 +166,7 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
     dx *= (s2 * wide_invstd / length).astype(x.dtype)[column]
     np.subtract(dy - (s1 / length).astype(x.dtype)[column], dx, out=dx)
     dx *= (invstd * weight)[column]
-    return dx, s2.astype(x.dtype), s1.astype(x.dtype)
+    return dx, s2.astype(x.dtype), s1.astype(x.dtype), dy
 
 
 def _replace(target: Array, where: Array, value: Array) -> None:

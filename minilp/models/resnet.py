@@ -50,7 +50,7 @@ class BasicBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels, relu=True)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels, relu=True)
         self.shortcut: nn.Module
         if stride == 1 and in_channels == out_channels:
             self.shortcut = nn.Identity()
@@ -62,9 +62,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
-        out = self.bn1(self.conv1(x))
-        out = self.bn2(self.conv2(out))
-        return F.add_relu(out, self.shortcut(x))
+        out = self.conv2(self.bn1(self.conv1(x)))
+        return self.bn2(out, residual=self.shortcut(x))
 
 
 class ResNet(nn.Module):

@@ -66,8 +66,8 @@ class BatchNorm2d(Module):
             self.running_var[...] = 1
             self.num_batches_tracked[...] = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, num_features, H, W) to the same shape."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, num_features, H, W) to the same shape; ``residual``, of that shape, is added in front of the ReLU."""
         if x.ndim != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: expected (N, {self.num_features}, H, W), got {x.shape}")
         momentum = self.momentum
@@ -77,7 +77,7 @@ class BatchNorm2d(Module):
                 momentum = 1 / int(self.num_batches_tracked)
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                                      self.training or not self.track_running_stats,
-                                     0.0 if momentum is None else momentum, self.eps, self.relu)
+                                     0.0 if momentum is None else momentum, self.eps, self.relu, residual)
 
     def extra_repr(self) -> str:
         """See :meth:`Module.extra_repr`."""

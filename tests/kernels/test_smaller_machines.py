@@ -41,7 +41,7 @@ with calls() as seen:
                      else fmt.encode(o)) for i, o in enumerate((a, b)))
             results += [a.decode(), b.decode(), multiply(a, b, spec)]
         say(str(fmt), *results)
-    say("norm", *norm.batch_norm(x, None, None, 1e-5, relu=True), *elementwise.add_relu(x, x),
+    say("norm", *norm.batch_norm(x, None, None, 1e-5, relu=True, residual=x), *elementwise.add_relu(x, x),
         *norm.max_pool2d(x, (2, 2), (2, 2)))
     exact = np.round(x * 4), np.round(w * 4)  # small integers: the float kernels may fuse, and then no bit differs
     say("float32", float32.conv2d(*exact, (1, 1), (1, 1)))
