@@ -4,7 +4,8 @@
  *     dx = bit ? dy : 0                                   backward
  *
  * Every element stands alone, with one rounding an operation, so vectors give what the loop gives. Bound by memory:
- * two threads are what counts, and that backward reads a bit an element and not a byte or a float. */
+ * two threads are what counts, that backward reads a bit an element and not a byte or a float, and that a big result is
+ * written past the caches, which would otherwise first read the memory that is about to be written. */
 #include "elementwise.h"
 #if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
 #include <immintrin.h>
@@ -17,6 +18,7 @@ enum { SMALL = 1 << 15 };   /* fewer elements than this are not worth waking a t
 #define BYTES 16
 #define SIGNS(v) (((v)[0] > 0.0f) | ((v)[1] > 0.0f) << 1 | ((v)[2] > 0.0f) << 2 | ((v)[3] > 0.0f) << 3)
 #define MAX(v, w) (((v) & ((v) > (w))) | ((w) & ~((v) > (w))))
+#define PUT_PAST(p, v) __builtin_memcpy(p, &(v), BYTES)
 #include "elementwise_lanes.h"
 #ifdef MLP_HAVE_AVX2
 #define TIER(name) avx2_##name
@@ -24,6 +26,7 @@ enum { SMALL = 1 << 15 };   /* fewer elements than this are not worth waking a t
 #define BYTES 32
 #define SIGNS(v) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(v), _mm256_setzero_ps(), _CMP_GT_OQ))
 #define MAX(v, w) (avx2_ints)_mm256_max_epi32((__m256i)(v), (__m256i)(w))
+#define PUT_PAST(p, v) _mm256_stream_ps(p, (__m256)(v))
 #include "elementwise_lanes.h"
 #endif
 #ifdef MLP_HAVE_AVX512
@@ -32,12 +35,26 @@ enum { SMALL = 1 << 15 };   /* fewer elements than this are not worth waking a t
 #define BYTES 64
 #define SIGNS(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_GT_OQ)
 #define MAX(v, w) (avx512_ints)_mm512_max_epi32((__m512i)(v), (__m512i)(w))
+#define PUT_PAST(p, v) _mm512_stream_ps(p, (__m512)(v))
 #include "elementwise_lanes.h"
 #endif
 
 const mlp_flat_kernels *mlp_flat_in_force(void)
 {
     return MLP_FOR_TIER(&portable_kernels, &avx2_kernels, &avx512_kernels);
+}
+
+int mlp_flat_past(const float *out, int64_t n)
+{
+    return n >= MLP_PAST_CACHES && (uintptr_t)out % 64 == 0;
+}
+
+void mlp_flat_settle(const mlp_flat *t)
+{
+#if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
+    if (t->past)
+        _mm_sfence();
+#endif
 }
 
 /* Each thread takes one stretch, cut at a multiple of 64 elements, so that none shares a byte of bits. */
@@ -53,6 +70,7 @@ static int spread(mlp_flat_loop *run, const mlp_flat *t, int64_t n, uint32_t *la
         const int64_t start = i * share < n ? i * share : n;
         const uint32_t here = run(t, start, i + 1 == threads || start + share > n ? n : start + share);
         found = here > found ? here : found;
+        mlp_flat_settle(t);
     }
     if (largest)
         *largest = found;
@@ -66,7 +84,7 @@ int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_
 
 int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest)
 {
-    const mlp_flat t = {.a = a, .b = b, .out = y, .positive = positive, .relu = 1};
+    const mlp_flat t = {.a = a, .b = b, .out = y, .positive = positive, .relu = 1, .past = mlp_flat_past(y, n)};
     return spread(mlp_flat_in_force()->finish, &t, n, largest);
 }
 

@@ -3,11 +3,14 @@
 #define MINILP_ELEMENTWISE_H
 #include "minilp_core.h"
 
+/* From this many elements on an array is written past the caches: it would have left them before anybody reads it. */
+enum { MLP_PAST_CACHES = 1 << 19 };
+
 typedef struct {
     const float *a, *b;
     uint8_t *positive;
     float *out;
-    int relu;
+    int relu, past; /* past: write past the caches, see mlp_flat_settle; `out` starts on a line of 64 bytes then */
     /* of sgd: a is the gradient, out the parameter */
     float *buffer, lr, momentum, undamped, weight_decay;
     int nesterov, first;
@@ -21,5 +24,12 @@ typedef struct {
 } mlp_flat_kernels;
 
 const mlp_flat_kernels *mlp_flat_in_force(void);
+
+/* Whether an array may be written past the caches. */
+int mlp_flat_past(const float *out, int64_t n);
+
+/* Stores past the caches are not ordered with those that tell other threads that a result is there: this waits for
+ * them, after the last one. */
+void mlp_flat_settle(const mlp_flat *t);
 
 #endif

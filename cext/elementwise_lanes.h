@@ -1,6 +1,6 @@
 /* The loops of elementwise.c, once for each instruction set. No include guard, on purpose. The includer defines
- * TIER(name), TARGET, BYTES, the width of a vector register, SIGNS(v): bit i says whether v[i] > 0, and MAX(v, w)
- * of 32-bit integers. */
+ * TIER(name), TARGET, BYTES, the width of a vector register, SIGNS(v): bit i says whether v[i] > 0, MAX(v, w) of
+ * 32-bit integers, and PUT_PAST(p, v), which writes a register past the caches. */
 #define LANES (BYTES / 4)
 typedef float TIER(floats) __attribute__((vector_size(BYTES)));
 typedef int32_t TIER(ints) __attribute__((vector_size(BYTES)));
@@ -13,7 +13,7 @@ TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t en
     const float *a = t->a, *b = t->b;
     float *out = t->out;
     uint8_t *positive = t->positive;
-    const int relu = t->relu;
+    const int relu = t->relu, past = t->past;
     TIER(ints) largest = {0};
     int64_t at = start;
     for (; at + 16 <= end; at += 16) {
@@ -30,7 +30,10 @@ TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t en
             if (positive)
                 signs |= (unsigned)SIGNS(v) << i;
             largest = MAX(largest, (TIER(ints))v & 0x7FFFFFFF);
-            __builtin_memcpy(out + at + i, &v, BYTES);
+            if (past)
+                PUT_PAST(out + at + i, v);
+            else
+                __builtin_memcpy(out + at + i, &v, BYTES);
         }
         if (positive)
             positive[at / 8] = (uint8_t)signs, positive[at / 8 + 1] = (uint8_t)(signs >> 8);
@@ -112,6 +115,7 @@ static const mlp_flat_kernels TIER(kernels) = {TIER(finish), TIER(relu_backward)
 #undef LANES
 #undef SIGNS
 #undef MAX
+#undef PUT_PAST
 #undef TIER
 #undef TARGET
 #undef BYTES

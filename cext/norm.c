@@ -135,6 +135,7 @@ static uint32_t normalise(const block_kernels *k, const float *x, const affine *
         const uint32_t here = finish(z, *end, start, n);
         largest = here > largest ? here : largest;
     }
+    mlp_flat_settle(end);
     return largest;
 }
 
@@ -148,6 +149,7 @@ static uint32_t spread(const block_kernels *k, const float *g, const float *x, c
         const uint32_t here = finish(z, *end, start, n);
         largest = here > largest ? here : largest;
     }
+    mlp_flat_settle(end);
     return largest;
 }
 
@@ -158,7 +160,7 @@ int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, 
     if (length < 1 || channels < 0)
         return MLP_BAD_ARGUMENT;
     const block_kernels *k = in_force();
-    const int threads = mlp_workers(channels);
+    const int threads = mlp_workers(channels), past = length % 16 == 0 && mlp_flat_past(y, channels * length);
     atomic_llong next = 0;
     uint32_t found = 0;
     MLP_PARALLEL_MAX(threads, found)
@@ -171,7 +173,7 @@ int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, 
             var[c] = (float)v;
             invstd[c] = forward.invstd;
             const mlp_flat end = {.b = residual ? residual + c * length : NULL, .relu = relu, .out = y + c * length,
-                                  .positive = positive ? positive + c * ((length + 7) / 8) : NULL};
+                                  .positive = positive ? positive + c * ((length + 7) / 8) : NULL, .past = past};
             const uint32_t here = normalise(k, plane, &forward, length, &end);
             found = here > found ? here : found;
         }
@@ -188,6 +190,7 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *
         return MLP_BAD_ARGUMENT;
     const block_kernels *k = in_force();
     const int threads = mlp_workers(channels);
+    const int past = dx != dy && dx != masked && length % 16 == 0 && mlp_flat_past(dx, channels * length);
     atomic_llong next = 0;
     uint32_t found = 0;
     MLP_PARALLEL_MAX(threads, found)
@@ -201,7 +204,7 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *
             const double scale = invstd[c], products = sums[1] * scale;
             dbias[c] = (float)sums[0];
             dweight[c] = (float)products;
-            const mlp_flat end = {.out = dx + c * length};
+            const mlp_flat end = {.out = dx + c * length, .past = past};
             const uint32_t here = spread(k, left ? left : grad, plane, &forward, (float)(sums[0] / (double)length),
                                          (float)(products * scale / (double)length), length, &end);
             found = here > found ? here : found;
