@@ -738,8 +738,8 @@ records = [record for record in minilp.results.read(lab.results_folder())
 print(f"{len(records)} recorded")
 for record in records:
     config, score = record.config, "diverged" if record.diverged else f"{record.score:.2f} BLEU"
-    print(f"{config.recipe.name:10} attention {config.recipe.attention}, {config.epochs} epochs, "
-          f"seed {config.seed}: {score}")
+    attention = config.recipe.attention if config.recipe.act else "float"
+    print(f"{config.recipe.name:10} attention {attention}, {config.epochs} epochs, seed {config.seed}: {score}")
 
 # %% [markdown]
 # ## Break it
