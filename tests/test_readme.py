@@ -84,6 +84,17 @@ def test_accuracies_are_those_of_the_recorded_runs(results, text):
     assert scores == [f"{translation[name].score:.2f}" for name in ("fp32", "potq", "mls", "lns-madam")]
 
 
+def test_fine_tuning_did_what_was_recorded(results, text):
+    found = json.loads((results / "finetune-multi30k.json").read_text())
+    rates = found["learning_rates"]["stochastic"]
+    accuracy = {(row["optimizer"], row["bits"]): 100 * row["val_acc"] for row in found["rows"]
+                if row["lr"] == rates[row["optimizer"]]}
+    madam, adamw = (accuracy[name, 10] - accuracy[name, 16] for name in ("madam", "adamw"))
+    assert f"by {madam:+.2f} points from 16 to 10 bits under Madam and by {adamw:+.2f} under AdamW" in text
+    before = 100 * found["before"]["val_acc"]
+    assert f"before any step it was {before:.2f} %" in text and max(accuracy.values()) < before
+
+
 def test_step_times_are_those_of_the_recorded_benchmarks(results, text):
     rows = json.loads((results / "bench-step-resnet20.json").read_text())
     assert {"fp32", "potq", "mls"} <= {row["recipe"] for row in rows}
