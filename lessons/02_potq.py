@@ -535,9 +535,9 @@ lab.check(5, prc_backward, prc_cases())
 # ## The experiment: what does each buy?
 #
 # A small CNN (three convolutions of 8, 16 and 32 channels and a linear layer) on 2000 images of `shapes10`, four
-# epochs, the same seeds for every variant. A training takes a second or two of an idle machine with the C core, and
-# many times as long without it. *Shifted* networks start with half a standard deviation added to all weights of their
-# convolutions, so that these have a mean.
+# epochs, the same seeds for every variant. A training is short with the C core, and takes much
+# longer without it. *Shifted* networks start with half a standard deviation added to all weights of their convolutions,
+# so that these have a mean.
 
 # %%
 IMAGES, EPOCHS, BATCH = 2000, 4, 64
@@ -622,11 +622,10 @@ if not lab.fast():
     assert min(run["right"] for run in grid.values()) > 20
 
 # %% [markdown]
-# Look at the single pairs before you call an average a gain: they scatter by several points and in both directions, as
-# trainings this short do. A network whose weights start around zero does not need WBC to get going; what it is worth
-# in a long training, this cannot tell. And of PRC the figure above said that at five bits there is nothing to gain. So
-# give the activations three bits (weights and errors keep five), and start $\gamma$ where the figure says that
-# clipping helps:
+# Compare the single pairs before you call an average a gain: if they scatter by more than it, it is none. A network
+# whose weights start around zero does not need WBC to get going; what it is worth in a long training, this cannot tell.
+# And of PRC the figure above said that at five bits there is nothing to gain. So give the activations three bits
+# (weights and errors keep five), and start $\gamma$ where the figure says that clipping helps:
 
 # %%
 if not lab.fast():
@@ -703,7 +702,7 @@ assert slopes[1.0] == 0 < slopes[0.9]
 # | the scale $\beta$ | adaptive and layer-wise (abstract); the equation was not read | from each tensor's own maximum, rounded | recalled | the maximum is on the top code |
 # | zero | not read | a gate; the exponent code left over | default | zeros add nothing; see *Break it* |
 # | the accumulator | an INT32 adder is in the energy table | int64 or counts, so exact; `accumulate="int32"` counts its overflows | recalled | the figure above is what INT32 would do |
-# | WBC | named in the abstract, for stable training and accuracy | minus the layer's mean, not added back, identity backward | recalled (mean), default (axis, backward) | measured above |
+# | WBC | named in the abstract, for stable training and accuracy | minus the layer's mean, not added back, identity backward | recalled (mean), default (axis, not added back, backward) | measured above |
 # | PRC | named in the abstract | activations only, $t = \gamma M$, gradient as in exercise 5 | recalled ($\gamma M$), default (gradient) | measured above |
 # | $\gamma$ | not read | starts at 0.9, kept within 1/8 and 1, no weight decay | default | *Break it* has the case of 1 |
 # | rounding of errors | not read | to nearest, coded once for both products | default | biased, see lesson 01 |

@@ -2,7 +2,7 @@
 # # Lesson 03: MLS
 #
 # Afterwards you can **build** the three levels of scaling of MLS one by one, element, group and tensor, and **see** the
-# quantization error fall with each; **do** a group convolution with integers, shifts and adds; **find** where it stops
+# quantisation error fall with each; **do** a group convolution with integers, shifts and adds; **find** where it stops
 # paying: convolutions with 1x1 kernels.
 #
 # *You need:* lesson 01 (small floats, rounding), what a convolution is. *Time:* 75 to 90 minutes to read and solve; the
@@ -40,7 +40,7 @@ print(f"minilp {minilp.__version__}, numpy {np.__version__}, {minilp.backend().n
 #
 # | symbol | meaning | in code | shape |
 # |---|---|---|---|
-# | $X$ | a tensor: activations (N, C, H, W), errors, or weights (O, C, KH, KW) | `x` | four axes |
+# | $X$ | a tensor: activations (N, C, H, W), errors (gradients of a layer's output, of its shape), or weights (O, C, KH, KW) | `x` | four axes |
 # | $S_t$ | tensor scale: the largest magnitude of all, float32 | `q.scales[0]` | one |
 # | $S_g$ | group scale $(1 + m_g/2^{M_g}) \cdot 2^{-e_g}$, at most 1 | `q.scales[1]` ($e_g$), `q.scales[2]` ($m_g$) | one a group |
 # | $\bar x$ | the element, a small unsigned float below 1 | `abs(q.codes)` is its level | that of $X$ |
@@ -74,8 +74,8 @@ print(fmt.explain(0.3, -0.7))
 # %% [markdown]
 # ## First level: the element
 #
-# An element's level is exponent field $f$ and mantissa $m$ behind one another. Field 0 has no leading one; each field
-# above it doubles the step, except that fields 0 and 1 share theirs:
+# An element's level is exponent field $f$ and mantissa $m$ behind one another. Field 0 (the *subnormals* of lesson 01)
+# has no leading one; each field above it doubles the step, except that fields 0 and 1 share theirs:
 #
 # $$ k = \begin{cases} m & f = 0 \\ (2^{M_x} + m) \cdot 2^{f-1} & f > 0 \end{cases}
 #    \qquad \bar x = k \cdot 2^{-(M_x + B)} $$
@@ -360,9 +360,9 @@ assert best["error"][0] > best["error"][3]
 
 # %% [markdown]
 # Look for the lowest number in each column: with finer groups it moves up, to fewer exponent bits, or stays. Both
-# levels provide range. What range the groups provide, the element can spend on mantissa; the paper's abstract says the
-# same (*verified*). But exponent bits in an element are cheap and serve every tensor alike, whatever its groups look
-# like.
+# levels provide range. What range the groups provide, the element can spend on mantissa. The paper's abstract says that
+# group scaling saves exponent bits of the element (*verified*); that they go to the mantissa is our reading. But
+# exponent bits in an element are cheap and serve every tensor alike, whatever its groups look like.
 #
 # ## Multiply inside a group: integers
 #
@@ -423,8 +423,8 @@ lab.check(4, times, [((Wires(p), s), p * s) for s in (1, 2, 3, 4, 6, 9) for p in
 
 # %% [markdown]
 # A group's term is then rounded to float32 and its exponent lowered by $e_a + e_w$, which changes the exponent field
-# and nothing else. Terms of different groups are added in float32: this is the *tree* of the paper's hardware. The two
-# tensor scales are multiplied on once, at the end.
+# and nothing else. Terms of different groups are added in float32: this is the *tree* of the paper's hardware
+# (*recalled*). The two tensor scales are multiplied on once, at the end.
 #
 # > **Exercise 5** (★★★, 6 lines). Write `window`: one output of a convolution before the tensor scales. `a` and `w` are
 # > integers (C, KH, KW). For each of the C groups there is a significand in `s_a` and `s_w` and an exponent in `e_a` and
@@ -548,9 +548,9 @@ lab.check(6, tree_adds, [(layer, counted(*layer)) for layer in (
 # %% [markdown]
 # Per multiply-accumulate this is $1/k^2$ forward and $1/\mathrm{size}^2$ in the weight gradient. With a 3x3 kernel
 # there is one float32 addition for nine products; with a 1x1 kernel *every* product gets one. Priced with the units of
-# the paper's 65 nm synthesis (*recalled*, so our assumption): an MLS multiply-accumulate 0.189, a float32 addition
-# 0.512, an FP8 multiplication with float32 accumulation 0.617. **At 1x1, how many percent of FP8's cost does MLS
-# have?**
+# the paper's 65 nm synthesis (*recalled*, so our assumption; milliwatts at one clock, so only ratios count): an MLS
+# multiply-accumulate of $\langle 2,4 \rangle$ elements 0.189, a float32 addition 0.512, an FP8 multiplication with
+# float32 accumulation 0.617. **At 1x1, how many percent of FP8's cost does MLS have?**
 
 # %%
 my_guess = None
@@ -585,16 +585,16 @@ for name in ("vgg16", "resnet18", "resnet50", "googlenet"):
 assert saved["vgg16"] > saved["googlenet"] > saved["resnet50"]
 
 # %% [markdown]
-# The more of a network's work lies in 1x1 convolutions, the less is saved. (These ratios leave out rounding, batch norm
-# and the optimizer; `minilp energy --paper mls` shows them added one by one.)
+# The more of a network's work lies in 1x1 convolutions, the less is saved. (These ratios leave out quantisation, batch
+# norm and the optimizer; `minilp energy --paper mls` shows them added one by one.)
 #
 # ## The experiment: fewer bits, with groups and without
 #
 # Does the error matter for training? Elements of three bits this time: a sign and $\langle 0, 2 \rangle$, so four
 # magnitudes, in all three operands (errors are rounded stochastically there). Once with one scale a tensor, once with
-# `nc` groups; beside them MLS as the paper has it, $\langle 2,1 \rangle$, and float32. Two seeds each (one under
-# `FAST=1`). **By how many points will groups raise the test accuracy of the three-bit network?** (A few seconds a
-# training.)
+# `nc` groups; beside them the recipe `mls`, $\langle 2,1 \rangle$ elements as the abstract says for CIFAR-10
+# (*verified*), the rest as the table below tags it, and float32. Two seeds each (one under `FAST=1`). **By how many
+# points will groups raise the test accuracy of the three-bit network?** (A few seconds a training.)
 
 # %%
 my_guess = None
@@ -702,7 +702,7 @@ assert len(np.unique(np.abs(alone.codes))) == 1 and MLS(2, 1).encode(pointwise).
 # | group scale | rounded up, 0 or 1 bits of mantissa (simulator); $\langle 8,1 \rangle$ as the main setting | $\langle 8,1 \rangle$ | verified; recalled | |
 # | grouping | four ways exist (simulator); `nc` for all three tensors as the final choice | `nc` | verified; recalled | tables above |
 # | small groups | not known | fewer than 4 elements fall back to `n` | default | 1x1 kernels, above |
-# | what rounds up to 1.0 | kept (simulator), although no code is left for it | saturates at the largest; `top="keep"` keeps it | verified; default | a few percent of bias at $\langle 2,1 \rangle$ |
+# | what rounds up to 1.0 | kept (simulator), although no code is left for it | saturates at the largest; `top="keep"` keeps it | verified; default | a bias at $\langle 2,1 \rangle$; question 2 measures it |
 # | gradual underflow | both ways in the simulator | gradual; `underflow="sudden"` is the other | recalled | |
 # | rounding | activations and weights to nearest, errors stochastically (simulator) | the same | verified | the tables above round all to nearest |
 # | each operand coded once a step, for all three convolutions | the simulator | the same | verified | |

@@ -384,7 +384,7 @@ ratio = processor_time(Untabled()) / processor_time(Codebook())
 lab.guess(my_guess, round(ratio, 1), "times")
 
 # %% [markdown]
-# (`encode` is still NumPy, and takes most of the time in the trainings below. A quantiser in C is the next step, and a
+# (`encode` is still NumPy, which is slow beside the kernel. A quantiser in C is the next step, and a
 # contribution to minilp: `cext/README.md` says how.)
 #
 # ## The experiment: train with it

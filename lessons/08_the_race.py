@@ -341,7 +341,7 @@ lab.check(4, gap, [(([71.0, 73.0], [75.0, 75.0]), (-3.0, 1.0)), (([4.0, 4.0, 4.0
 #
 # A *plan* lists trainings in the words of `minilp train`; a *sweep* trains what is missing, each training in a process
 # of its own, and records it. What is recorded is found by its configuration, so the same plan twice trains nothing
-# twice. First one seed. (Full mode: about 11 seconds of one processor for each training, two at a time.)
+# twice. First one seed. (Two trainings at a time; the time is printed.)
 
 # %%
 temporary = tempfile.TemporaryDirectory()
@@ -668,7 +668,7 @@ assert factors[True] < 2 < 10 < factors[False]
 # | `lns-madam` (Zhao et al. 2022) | energy down by more than 90 % against FP32, 55 % against FP8 (abstract) | decoded products in float32 by default; `lns.path=bins` is the integer one | verified claim | its energy above is that of float32 products |
 # | budgets | long trainings | equal epochs, one schedule for all | default | short trainings favour float32 |
 # | learning rates | not read for most | the same for all SGD recipes, not tuned for each | default | a recipe may do better with its own |
-# | prices | Horowitz's and the paper's table | the same, with gaps filled | verified for FP32, INT32; others recalled or default | printed beside each price |
+# | prices | Horowitz's and the paper's table | the same, with gaps filled | verified for the paper's table and for Horowitz's FP32 and INT32; the rest recalled or default | printed beside each price |
 # | `fp8`, `int8`, `mxfp4` | baselines of other papers | our settings, see `minilp/presets.py` | default | they are no re-creation of those papers |
 # | CIFAR-10 | the original pixels | whatever is on this machine; recorded runs used a JPEG copy | default | a little less accurate than the original |
 #

@@ -47,7 +47,7 @@ class MLS(Format):
         the first two axes, per index of the first or of the second, or a single one. In tensors of three axes
         (attention's heads) every row has one, unless ``"none"``. Others are one group.
     underflow : {"gradual", "sudden"}
-        Denormals below the smallest normal binade; or, as an ablation, a binade more and then zero, also one bit more.
+        Subnormals below the smallest normal binade; or, as an ablation, a binade more and then zero, also one bit more.
     least : int
         Groups of fewer elements fall back to ``"n"`` (1x1 kernels and tokens under ``"nc"``). 1 never falls back, which
         spends a group scale on every element of such tensors: at ``<2,1>`` and ``<8,1>`` 13 bits an element instead of

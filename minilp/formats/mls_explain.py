@@ -47,7 +47,7 @@ def explain(fmt: MLS, a: float, b: float) -> str:
         integers.append(int(table[code & 255]))
         significands.append(2**fmt.group_man + m_g)
         exponents.append(e_g)
-        kind = "integer" if fmt.exp == 0 else "denormal" if field == 0 else "normal"
+        kind = "integer" if fmt.exp == 0 else "subnormal" if field == 0 else "normal"
         words = f"sign {int(code < 0)}, fields {bits} ({kind})" if fmt.underflow == "gradual" else f"code {code}"
         lines.append(f"{name:<12}{number:g}: S_g = {significands[-1] / 2**fmt.group_man:g} * 2^-{e_g}, {words}, "
                      f"integer {integers[-1]}, decodes to {float(decoded[row, 0, 0, 0]):g}")

@@ -112,7 +112,7 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
     man, binades, top : int
         Mantissa bits, normal binades below 1, largest level.
     sudden : bool
-        No denormals.
+        No subnormals.
     stream : Stream or None
         None rounds to nearest even, decided on the exact quotient. A stream rounds up with the probability of the
         fraction (to 2^-16 of a step).

@@ -62,7 +62,7 @@ def encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: bool
     man, binades, top : int
         Mantissa bits, normal binades below 1, largest level.
     sudden : bool
-        No denormals: below the smallest normal number there is only zero.
+        No subnormals: below the smallest normal number there is only zero.
     stream : Stream or None
         None rounds to nearest even; a stream adds 16 random bits below the last place, after rounding to those.
 
