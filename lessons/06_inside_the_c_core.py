@@ -474,7 +474,8 @@ if C_CORE:
     for family, words in (("shift", "shift/add"), ("emulate", "multipliers")):
         series[f"{words}, 5 bits"] = ("pot", tiers, [1 / ratio[family, tier, 5] for tier in tiers])
     figure = lab.lines(series, "instruction-set tier", "speed relative to float32 (its best tier)",
-                       "With dot products in hardware, multiplying overtakes adding.", logy=True)
+                       "Adding and multiplying, tier by tier: look where dot products of bytes come in.",
+                       logy=True)
 figure if C_CORE else "skipped: no C core"
 
 # %%
@@ -490,9 +491,8 @@ if C_CORE:
 
 # %% [markdown]
 # Without a multiply the scalar loop is no faster for it, and Python is far behind. In the portable tier, where
-# multiplying bytes takes several instructions, adding wins. Where the CPU has dot products of bytes, the multipliers
-# win. minilp's `auto` therefore multiplies on the tiers that have them and adds on the others; the integers are the
-# same.
+# multiplying bytes takes several instructions, adding wins. Dot products of bytes change that: minilp's `auto`
+# multiplies on the tiers that have them (`vnni`, `amx`) and adds on the others; the integers are the same.
 #
 # ## Why a CPU is no machine for powers of two
 #
@@ -575,8 +575,8 @@ for name, (first, accumulate, extra) in cases.items():
 # adder takes about twice as much as MF-MAC, not 30 times.
 #
 # The claim is about the arithmetic of the linear layers. Here is the arithmetic of a whole training step of ResNet-20,
-# 128 images, priced by the same table, and then with memory traffic. **How many percent does the whole step's
-# arithmetic save?**
+# 128 images, priced by the same table, and then, with memory traffic, by Horowitz's list (the paper's table has no
+# memory). **How many percent does the whole step's arithmetic save?**
 
 # %%
 my_guess = None
@@ -599,9 +599,9 @@ def less(pair: dict) -> float:
 
 
 lab.guess(my_guess, round(less(whole), 1), "% less")
-print(f"products of the linear layers       {less(products):5.1f} % less")
-print(f"all arithmetic of the step          {less(whole):5.1f} % less")
-print(f"all arithmetic and memory traffic   {less({k: v.total() for k, v in moved.items()}):5.1f} % less")
+print(f"products of the linear layers        {less(products):5.1f} % less")
+print(f"all arithmetic of the step           {less(whole):5.1f} % less")
+print(f"all arithmetic and memory (Horowitz) {less({k: v.total() for k, v in moved.items()}):5.1f} % less")
 share = moved["potq"].total("memory") / moved["potq"].total()
 tag = horowitz.find("memory_bit").provenance
 print(f"memory is {100 * share:.0f} % of potq's energy by that list (price: {tag})")

@@ -31,7 +31,7 @@ from minilp.training.config import TrainConfig
 
 PAIRS, HELD_OUT, EPOCHS = (600, 40, 1) if lab.fast() else (4000, 200, 5)  # of each training
 FMT = PoT(5)
-KMAX = FMT.emax
+EMAX = FMT.emax
 rng = np.random.default_rng(0)
 print(f"minilp {minilp.__version__}, numpy {np.__version__}, {PAIRS} sentence pairs, {EPOCHS} epochs")
 
@@ -49,7 +49,7 @@ print(f"minilp {minilp.__version__}, numpy {np.__version__}, {PAIRS} sentence pa
 # | $P$ | probabilities: softmax of the scores over the keys | `masked_softmax` | $(L, S)$ |
 # | $C = P V$ | context: the mean of the values, weighted by $P$ | `products.context` | $(L, D)$ |
 # | $E$ | error: the gradient of the loss with respect to a product's result | role `error` | that of the result |
-# | $\ell$, $k$ | a code as a signed level; its exponent, $k = \lvert \ell \rvert - 1 - k_{\max}$ | `q.codes` | that of the tensor |
+# | $\ell$, $k$ | a code as a signed level; its exponent, $k = \lvert \ell \rvert - 1 - e_{\max}$ | `q.codes` | that of the tensor |
 # | $\beta$ | scale of a tensor's powers of two: value $= \pm 2^{k + \beta}$ | `q.scales[0]` | one for each head of each sentence |
 #
 # A *role* is what a tensor is to the layer: `weight`, `act` (what goes in), `error` (what comes back). A *contraction*
@@ -125,13 +125,13 @@ print({length: f"{share(length):.0%}" for length in (9, 16, 128, 512, 4096)})
 
 # %% [markdown]
 # Sentences are short, so most of the work is in the projections. That may be why the multiplication-free paper speaks
-# of linear layers only (the journal version's abstract names convolutions and fully connected layers: *verified*);
-# whether it codes attention's products is not known, and the preset `potq` leaves them in float32. This lesson codes
-# them: `attention="coded"`.
+# of linear layers only (the abstract of what is apparently its journal version names convolutions and fully connected
+# layers: *verified*); whether it codes attention's products is not known, and the preset `potq` leaves them in float32.
+# This lesson codes them: `attention="coded"`.
 #
 # ## Scores, the simple version
 #
-# A level $\ell$ stands for $\pm 2^{|\ell| - 1}$ in units of $2^{\beta - k_{\max}}$, and 0 for zero. So the product of
+# A level $\ell$ stands for $\pm 2^{|\ell| - 1}$ in units of $2^{\beta - e_{\max}}$, and 0 for zero. So the product of
 # two codes is $\pm 2^{|\ell_Q| + |\ell_K| - 2}$: a one, shifted left.
 #
 # > **Exercise 1** (★★, 6 lines). Write `shift_score`: the integer score of one query with one key, both lists of levels.
@@ -184,7 +184,7 @@ room = products.scores(Tensor(query), Tensor(key), layer).data
 q, k = FMT.encode(query, keep=(0,)), FMT.encode(key, keep=(0,))
 loop = np.array([[[shift_score(a.tolist(), b.tolist()) for b in k.codes[i]] for a in q.codes[i]]
                  for i in range(B)])
-units = (q.scales[0] + k.scales[0] - 2 * KMAX).astype(np.int32)  # (B, 1, 1): one power of two a matrix
+units = (q.scales[0] + k.scales[0] - 2 * EMAX).astype(np.int32)  # (B, 1, 1): one power of two a matrix
 by_loop = np.ldexp(loop.astype(np.float64), units).astype(np.float32)
 
 
@@ -202,9 +202,10 @@ assert lab.same("the room's two families of kernels", shifted, room)
 print("the last one ran as", dict(how))
 
 # %% [markdown]
-# `(shift/add)` means C loops without a multiply instruction (lesson 06 looks inside). By default minilp takes whatever
-# gives the *same integers* soonest on this processor: int8 multipliers, `(int8 digits)`, for large matrices, and for small
-# ones such as these float64, which holds them exactly, `(integers in float64)`.
+# `(shift/add)` means C loops without a multiply instruction (lesson 06 looks inside). By default minilp takes the
+# family that gives the *same integers* soonest: for batches of matrices such as these float64, which holds them
+# exactly, `(integers in float64)`; for products with weights int8 multipliers, `(int8 digits)`, where the processor has
+# dot products of bytes, and `(shift/add)` elsewhere.
 #
 # ## Softmax, and the mask
 #
@@ -320,17 +321,17 @@ print(inspect.getsource(products.Product.backward))
 # applied once, behind the sum.
 #
 # > **Exercise 4** (★, 2 lines). `whole` holds integer scores (L, S) as float64; query $l$ has the scale `query_beta[l]`,
-# > key $s$ has `key_beta[s]`. Write `scaled`: the scores, each $2^{\beta_l + \beta_s - 2 k_{\max}}$ times its integer.
+# > key $s$ has `key_beta[s]`. Write `scaled`: the scores, each $2^{\beta_l + \beta_s - 2 e_{\max}}$ times its integer.
 # >
 # > - *Hint 1:* `np.ldexp(x, n)` is $x \cdot 2^n$, without a multiplication; `n` is an array of integers.
 # > - *Hint 2:* `query_beta[:, None]` is a column: added to a row it gives a matrix.
 
 
 # %% exercise=4 lines=2
-def scaled(whole: np.ndarray, query_beta: np.ndarray, key_beta: np.ndarray, kmax: int) -> np.ndarray:
+def scaled(whole: np.ndarray, query_beta: np.ndarray, key_beta: np.ndarray, emax: int) -> np.ndarray:
     """Integer scores with the scales of their query and of their key."""
     ### BEGIN SOLUTION
-    return np.ldexp(whole, query_beta[:, None] + key_beta[None, :] - 2 * kmax)
+    return np.ldexp(whole, query_beta[:, None] + key_beta[None, :] - 2 * emax)
     ### END SOLUTION
 
 
@@ -449,8 +450,7 @@ print("rows:", tokens.gather(batch).tolist(), "and back:", tokens.spread(tokens.
 # The task is built in: English number words to digits, *four hundred two* to *4 0 2*. Words and digits do not stand at
 # the same places and zeros must be made up, so a model has to attend. The network is the Transformer of Vaswani et al.
 # (2017), small: one encoder and one decoder layer, 64 features, two heads. First in float32, then with every product
-# coded: all weights, activations and errors five-bit powers of two, attention included. (Full mode: about 15 seconds
-# of one processor for the coded one.)
+# coded: all weights, activations and errors five-bit powers of two, attention included.
 
 # %%
 SIZE = {"d_model": 64, "nhead": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 128}
@@ -718,7 +718,9 @@ final = {name: result.rows[-1]["val_loss"] for name, result in results.items()}
 lab.guess(my_guess, int(np.argmin([final[f"{role} in float32"] for role in ROLES])))
 lab.lines({name: ("fp32" if name == "float32" else "pot", range(1, EPOCHS + 1),
                   [row["val_loss"] for row in result.rows]) for name, result in results.items()},
-          "epoch", "validation loss", "Float32 activations give back most of what five bits cost.", logy=True)
+          "epoch", "validation loss",
+          "Switching one role to float32: the nearer to float32's curve, the more that role had cost.",
+          logy=True)
 
 # %%
 assert abs(end["error"][0]) < 1e-4 and all(turned < 1 for _, turned in end.values())
@@ -792,13 +794,13 @@ assert loss > with_five
 # | what | the source | here | tag | effect |
 # |---|---|---|---|---|
 # | products of linear layers | INT4 additions and 1-bit XOR, forward and backward | the same | verified | five bits: a sign and four of exponent (derived) |
-# | which layers | convolutions and fully connected ones, "all linear layers" (journal abstract) | every projection and feed-forward, first and last included | verified | the output projection is coded too |
+# | which layers | convolutions and fully connected ones, "all linear layers" (abstract of the apparent journal version) | every projection and feed-forward, first and last included | verified | the output projection is coded too |
 # | scores and context | not named | coded in this lesson; the preset `potq` leaves them float32 | default | measured above: multiplications, energy, accuracy |
 # | Transformer's result | below 1 % loss on WMT En-De | number words, minutes of training; the gap is larger | verified claim, not re-created here | a small task says little about a large one |
 # | scale of attention's operands | not read | one for each head of each sentence | default | no key/value cache; the leak above |
 # | padding | not read | has no row, reaches no scale | default | batches can be cut in any way |
 # | softmax, layer norm, optimizer, residual sums | float32 (the claim covers linear layers only) | float32 | recalled | the multiplications that are left |
-# | rounding of errors | not read | to nearest; `error.rounding=stochastic` is the other | recalled | question 2 |
+# | rounding of errors | not read | to nearest; `error.rounding=stochastic` is the other | default | question 2 |
 # | WBC and PRC in front of attention's products | not read | left out; they stand in front of linear layers | default | lesson 02 says what they do |
 # | optimizer and schedule | not read | AdamW, one cycle | default | the same for all recipes here |
 #
@@ -808,7 +810,7 @@ assert loss > with_five
 # 2. A scale can leave a sum only if all terms of the sum share it; a scale for each token cannot, on the way back.
 # 3. Powers of two carry a wide range inside one scale, so they need no scale for each token, where fixed point does.
 # 4. What is hidden from the softmax must be hidden from the scale too: padding is removed before anything is coded.
-# 5. Coded attention translates; of the three roles, activations are the most sensitive to five bits here.
+# 5. Coded attention translates; which role is most sensitive to five bits, trainings with codes say, not a snapshot.
 #
 # ## Questions
 #

@@ -16,7 +16,7 @@ WRONG = [
     (3, "return error @ value.swapaxes(1, 2), probability.swapaxes(1, 2) @ error",
      "return probability.swapaxes(1, 2) @ error, error @ value.swapaxes(1, 2)"),
     (4, "query_beta[:, None] + key_beta[None, :]", "query_beta[:, None]"),
-    (4, "- 2 * kmax", "- kmax"),
+    (4, "- 2 * emax", "- emax"),
     (4, "query_beta[:, None] + key_beta[None, :]", "query_beta.max() + key_beta.max()"),
     (5, "if token == end:", "if token == begin:"),
     (5, "while len(tokens) <= longest:", "while len(tokens) < longest:"),
