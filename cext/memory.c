@@ -6,9 +6,9 @@
  * all. The price is that memory, once used, is not given back to other programs while this one runs.
  *
  * The memory that is kept comes in big pages where the system has them (Linux: 2 MiB in place of 4 KiB). A step walks
- * through some hundred megabytes, many times more than the processor has 4 KiB pages at hand (its TLB), and looking
- * pages up takes 1 to 7 % of a step of ResNet-20 under potq. One span of address space is therefore taken from the
- * heap, marked, and given back. It costs no memory before it is used; what does not fit into it has small pages. */
+ * through some hundred megabytes, many times more than the processor has 4 KiB pages at hand (its TLB), and each page
+ * that is not at hand is looked up in memory. One span of address space is therefore taken from the heap, marked, and
+ * given back. It costs no memory before it is used; what does not fit into it has small pages. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* madvise */
 #endif
