@@ -107,6 +107,6 @@ def _section(plan: Plan, records: list[Record]) -> tuple[list[str], dict[str, An
         text += [f"### {title}", ""] if title else []
         for group in tables.by_budget(tables.planned(row, records) for row in rows):
             text += [*tables.table(group, records), ""]
-            drawing[title or tables.describe_budget(group[0].config)] = [tables.row_of(line) for line in group]
+            drawing[title or tables.describe_budget(group)] = [tables.row_of(line) for line in group]
         text += [line for row in rows if row.note for line in (row.note, "")]
     return text, drawing

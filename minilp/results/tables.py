@@ -58,22 +58,31 @@ class Line:
 def budget(config: TrainConfig) -> str:
     """What must be equal for two accuracies to stand in one table, as text.
 
-    Data, model, number of images and epochs, batches, schedule, augmentation, decoding; not the optimizer and its
-    learning rate, which may belong to a recipe.
+    Data, model, number of images and epochs, schedule, augmentation, decoding, and batches that somebody chose; not the
+    optimizer, its learning rate and its own batch size, which may belong to a recipe.
     """
     return json.dumps([config.data, config.data_options, config.train_images, config.model, config.model_options,
-                       config.epochs, config.describe_batches(), config.schedule, config.augment,
-                       config.decode_options], sort_keys=True)
+                       config.epochs, "default" if _own_batches(config) else config.describe_batches(), config.schedule,
+                       config.augment, config.decode_options], sort_keys=True)
 
 
-def describe_budget(config: TrainConfig) -> str:
-    """The same in words."""
+def describe_budget(lines: Sequence[Line]) -> str:
+    """The budget of some lines in words."""
+    config = lines[0].config
     words = [DATA_NAMES.get(config.data, config.data_name), config.model]
     words += [f"{key} {value}" for options in (config.model_options, config.data_options, config.decode_options)
               for key, value in sorted(options.items())]
     words += [] if config.train_images is None else [f"{config.train_images:,} fixed training images"]
-    return ", ".join([*words, f"{config.epochs} epoch{'s' * (config.epochs > 1)}", config.describe_batches(),
+    batches = list(dict.fromkeys(line.config.describe_batches() for line in lines))
+    return ", ".join([*words, f"{config.epochs} epoch{'s' * (config.epochs > 1)}",
+                      " or ".join(batches) + (" (the optimizer's default)" if len(batches) > 1 else ""),
                       f"schedule {config.schedule}", f"augmentation {config.augment}"])
+
+
+def _own_batches(config: TrainConfig) -> bool:
+    """Whether batches are what the optimizer has where nobody says anything."""
+    usual = TrainConfig.create(config.data, config.model, config.recipe, optimizer=config.optimizer)
+    return config.describe_batches() == usual.describe_batches()
 
 
 def label(config: TrainConfig) -> str:
@@ -129,11 +138,12 @@ def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
         Where to look.
     """
     there = [entry for entry in records if not entry.diverged]
+    shared = [name for name in SHARED if name != "batch_size" or not _own_batches(config)]
     options = [f"{owner}.{key}={value}" for owner in ("model", "data", "decode")
                for key, value in getattr(config, f"{owner}_options").items()]
     for schedule in ([], [line for line in config.settings if line.startswith("schedule.")]):
         plain = TrainConfig.create(config.data, config.model, "fp32", settings=[*options, *schedule],
-                                   **{name: getattr(config, name) for name in SHARED})
+                                   **{name: getattr(config, name) for name in shared})
         same = record.but_seed(plain)
         if lines := unplanned(entry for entry in there if record.but_seed(entry.config) == same):
             return lines[0]
@@ -165,7 +175,7 @@ def table(lines: Sequence[Line], records: Sequence[Record]) -> list[str]:
     base, unit = baseline(lines[0].config, records), lines[0].config.task.unit
     headings = ("", "seeds", record.SCORES[unit][2], "gap to fp32, points", f"uJ/{unit}", f"{unit}s/s", "minutes",
                 "again")
-    text = [f"{describe_budget(lines[0].config)}:", "", f"| {' | '.join(headings)} |",
+    text = [f"{describe_budget(lines)}:", "", f"| {' | '.join(headings)} |",
             f"|{'|'.join(['---'] + ['---:'] * (len(headings) - 2) + ['---'])}|"]
     text += [f"| {' | '.join(_cells(line, base))} |" for line in lines]
     if base is None:
