@@ -5,6 +5,7 @@ import argparse
 
 from minilp import figures
 from minilp.results import reporting, sweeping
+from minilp.results.repeat import repeated
 
 
 def add_sweep(sub: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def add_results(sub: argparse.ArgumentParser) -> None:
                      help=f"folder of the records (default {sweeping.RESULTS})")
     sub.add_argument("--plans", default=reporting.PLANS, metavar="DIR",
                      help=f"folder of the plans (default {reporting.PLANS})")
+    sub.add_argument("--repeated", nargs="+", metavar="RUN", help="write nothing; say whether these finished trainings "
+                     "gave the numbers that are recorded for their configurations, to the last digit")
     sub.set_defaults(run=_results)
 
 
@@ -39,6 +42,10 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _results(args: argparse.Namespace) -> int:
+    if args.repeated:
+        found = [repeated(run, args.results) for run in args.repeated]
+        print(*found, sep="\n")
+        return 0 if all(found) else 1
     print(f"wrote {reporting.report(args.results, args.plans)}")
     if not figures.available():
         print(figures.MISSING)
