@@ -1,22 +1,13 @@
-/* The inner loop of the convolutions, and what fills their tiles; included by conv_tiles.c for each instruction set and
- * each kind of number. No include guard, on purpose. The includer defines:
- *   TIER(name)            the function's name in this tier        TARGET, TARGET_BODY   attributes
- *   REAL                  float or double                         VEC, VF   vector of VF numbers
- *   LOAD, STORE, SPLAT, ZERO
- *   FMA(a, b, c)          a * b + c, fused where the tier can: products of codes are exact, so there it is the same;
- *                         sums of float32 products are promised within a bound, not by bits
- *   GM, GP                register tile: GM outputs times GP (3) pixels of one vector
- *   GATHER(table, index)  floats only: table[index], lane by lane */
-#define UNROLL _Pragma("GCC unroll 32")
+/* The inner loop of the convolutions, and what fills their tiles; real_vectors.h compiles it for each instruction set
+ * and each kind of number. No include guard, on purpose. Products of codes are exact, so there a fused FMA is the same;
+ * sums of float32 products are promised within a bound, not by bits. */
+#define GM (VECTOR_BYTES == 64 ? 8 : 4) /* register tile: GM outputs times GP pixels of one vector */
+#define GP 3
 #define UNROLL2 _Pragma("GCC unroll 2")
 #define AHEAD 16 /* pixels: the images of real batches lie too far apart for the hardware to follow */
 #define LANES (MLP_LINE / (int)sizeof(REAL))
 
 typedef double TIER(doubles) __attribute__((vector_size(8 * VF)));
-typedef float TIER(floats) __attribute__((vector_size(4 * VF)));
-typedef REAL TIER(reals) __attribute__((vector_size(sizeof(REAL) * VF)));
-typedef int32_t TIER(words) __attribute__((vector_size(4 * VF)));
-typedef int8_t TIER(bytes) __attribute__((vector_size(VF)));
 
 /* Sums of one pixel to their place, outputs `pitch` numbers apart: the scale, and the last rounding. */
 MLP_INLINE TARGET_BODY void TIER(put)(const REAL *sum, ptrdiff_t pitch, const mlp_conv_row *q, ptrdiff_t p, ptrdiff_t o,
@@ -115,19 +106,6 @@ TARGET static void TIER(row)(const mlp_conv_row *q)
 }
 #undef PIXELS
 
-/* mlp_minifloat_value of VF neighbours. */
-MLP_INLINE TARGET_BODY void TIER(values)(const int8_t *codes, int man, REAL *to)
-{
-    TIER(bytes) bytes;
-    memcpy(&bytes, codes, sizeof bytes);
-    const TIER(words) code = __builtin_convertvector(bytes, TIER(words)), sign = code >> 31;
-    const TIER(words) level = (code ^ sign) - sign, below = (level >> man) - 1, octave = below & ~(below >> 31);
-    const TIER(floats) integer = __builtin_convertvector(level - (octave << man), TIER(floats));
-    const TIER(words) word = ((TIER(words))integer + (octave << 23)) | (sign & INT32_MIN);
-    const TIER(reals) value = __builtin_convertvector((TIER(floats))word, TIER(reals));
-    memcpy(to, &value, sizeof value);
-}
-
 /* VF float32 neighbours as numbers. */
 MLP_INLINE TARGET_BODY void TIER(copy)(const float *from, REAL *to)
 {
@@ -184,23 +162,14 @@ FILL(from_bytes, int8_t, LOOK_UP(bytes), TIER(one)(at[i], how))
 FILL(from_words, int16_t, LOOK_UP(shorts), TIER(one)(at[i], how))
 static const mlp_conv_tiles TIER(tiles) = {(int)sizeof(REAL), GM, TIER(row), TIER(from_floats), TIER(from_levels),
                                            TIER(from_bytes), TIER(from_words)};
-#undef GATHER
 #undef LOOK_UP
 #else
 static const mlp_conv_tiles TIER(tiles) = {(int)sizeof(REAL), GM, TIER(row), TIER(from_floats), TIER(from_levels),
                                            NULL, NULL};
 #endif
 
-#undef TIER
-#undef REAL
-#undef VEC
-#undef VF
-#undef LOAD
-#undef STORE
-#undef SPLAT
-#undef ZERO
-#undef FMA
-#undef UNROLL
+#undef GM
+#undef GP
 #undef UNROLL2
 #undef LANES
 #undef AHEAD

@@ -1,31 +1,8 @@
-/* The inner loop of the weight gradient of small floats, written once and included by minifloat_tiles.c for each instruction
- * set and each kind of number. No include guard, on purpose. The includer defines:
- *   TIER(name)            the function's name in this tier        TARGET, TARGET_BODY   attributes
- *   REAL                  float or double                         VEC, VF   vector of VF numbers
- *   WIDE                  numbers that are decoded at once
- *   LOAD, STORE, SPLAT, ZERO
- *   FMA(a, b, c)          a * b + c; the product is exact, so fused or not is the same
- *   DJ, DV                register tile of dot: DJ taps times DV vectors of outputs */
-#define UNROLL _Pragma("GCC unroll 32")
+/* The inner loop of the weight gradient of small floats; real_vectors.h compiles it for each instruction set and each
+ * kind of number. No include guard, on purpose. Products are exact, so a fused FMA is the same. */
+#define DJ (VECTOR_BYTES == 64 ? 8 : VECTOR_BYTES == 32 ? 6 : 4) /* register tile: DJ taps times DV vectors of outputs */
+#define DV 2
 #define LANES (MLP_MINIFLOAT_BYTES / (int)sizeof(REAL))
-
-typedef float TIER(floats) __attribute__((vector_size(4 * WIDE)));
-typedef REAL TIER(reals) __attribute__((vector_size(sizeof(REAL) * WIDE)));
-typedef int32_t TIER(words) __attribute__((vector_size(4 * WIDE)));
-typedef int8_t TIER(bytes) __attribute__((vector_size(WIDE)));
-
-/* mlp_minifloat_value of WIDE neighbours. */
-MLP_INLINE TARGET_BODY void TIER(values)(const int8_t *codes, int man, REAL *to)
-{
-    TIER(bytes) bytes;
-    memcpy(&bytes, codes, sizeof bytes);
-    const TIER(words) code = __builtin_convertvector(bytes, TIER(words)), sign = code >> 31;
-    const TIER(words) level = (code ^ sign) - sign, below = (level >> man) - 1, octave = below & ~(below >> 31);
-    const TIER(floats) integer = __builtin_convertvector(level - (octave << man), TIER(floats));
-    const TIER(words) word = ((TIER(words))integer + (octave << 23)) | (sign & INT32_MIN);
-    const TIER(reals) value = __builtin_convertvector((TIER(floats))word, TIER(reals));
-    memcpy(to, &value, sizeof value);
-}
 
 /* DJ taps times `vectors` vectors of outputs: one chunk is the images of one pixel. */
 MLP_INLINE TARGET_BODY void TIER(pixels)(const REAL *dy, ptrdiff_t pitch, const REAL *const *tap, ptrdiff_t x_step,
@@ -74,7 +51,7 @@ TARGET static void TIER(decode)(const int8_t *codes, ptrdiff_t step, ptrdiff_t c
     REAL *restrict to = tile;
     for (ptrdiff_t p = 0; p < count; p++, codes += step, to += LANES) {
         if (lanes == LANES) {
-            UNROLL for (int i = 0; i < LANES; i += WIDE)
+            UNROLL for (int i = 0; i < LANES; i += VF)
                 TIER(values)(codes + i, man, to + i);
         } else {
             for (ptrdiff_t i = 0; i < LANES; i++)
@@ -92,21 +69,13 @@ TARGET static void TIER(turn)(const int8_t *codes, ptrdiff_t plane, ptrdiff_t ou
     for (ptrdiff_t o = 0; o < outputs; o++)
         for (ptrdiff_t i = 0; i < lanes; i++)
             bytes[i * pitch + o] = codes[o * plane + i];
-    for (ptrdiff_t i = 0; i < lanes * pitch; i += WIDE) /* the pitch is a multiple of a cache line */
+    for (ptrdiff_t i = 0; i < lanes * pitch; i += VF) /* the pitch is a multiple of a cache line */
         TIER(values)(bytes + i, man, to + i);
 }
 
 static const mlp_minifloat_tiles TIER(tiles) = {(int)sizeof(REAL), LANES, DJ, TIER(dot), TIER(decode),
                                                 TIER(turn)};
 
-#undef TIER
-#undef REAL
-#undef VEC
-#undef VF
-#undef LOAD
-#undef STORE
-#undef SPLAT
-#undef ZERO
-#undef FMA
-#undef UNROLL
+#undef DJ
+#undef DV
 #undef LANES
