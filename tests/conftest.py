@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 import minilp
@@ -70,6 +71,22 @@ def cifar10_root():
     if not (root / "cifar-10-batches-bin" / "test_batch.bin").exists():
         skip("cifar10", f"no CIFAR-10 under {root} (set MINILP_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """44 training and 20 test images of 8 x 8 in four classes; a class is where the bright spot is."""
+    rng = np.random.default_rng(5)
+    arrays = {}
+    for split, count in (("train", 44), ("test", 20)):
+        labels = np.arange(count) % 4
+        images = rng.integers(0, 90, (count, 3, 8, 8))
+        for image, label in zip(images, labels, strict=True):
+            image[:, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 120
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = images.astype(np.uint8), labels
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(path, **arrays)
+    return path
 
 
 @pytest.fixture

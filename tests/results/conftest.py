@@ -1,26 +1,10 @@
 """Records made up from configurations, and plans on the tiny data set."""
 import json
 
-import numpy as np
 import pytest
 
 from minilp.results import record_name
 from minilp.training import TrainConfig
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """44 training and 20 test images of 8 x 8 in four classes; a class is where the bright spot is."""
-    rng, arrays = np.random.default_rng(5), {}
-    for split, count in (("train", 44), ("test", 20)):
-        labels = np.arange(count) % 4
-        images = rng.integers(0, 90, (count, 3, 8, 8))
-        for image, label in zip(images, labels, strict=True):
-            image[:, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 120
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = images.astype(np.uint8), labels
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 @pytest.fixture

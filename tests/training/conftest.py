@@ -2,29 +2,12 @@
 import json
 import re
 
-import numpy as np
 import pytest
 
 from minilp.training import train
 
 # commit: someone may work in the checkout meanwhile
 WALL_CLOCK = ("seconds", "images_per_s", "tokens_per_s", "peak_bytes", "commit")
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """44 training and 20 test images of 8 x 8 in four classes; a class is where the bright spot is."""
-    rng = np.random.default_rng(5)
-    arrays = {}
-    for split, count in (("train", 44), ("test", 20)):
-        labels = np.arange(count) % 4
-        images = rng.integers(0, 90, (count, 3, 8, 8))
-        for image, label in zip(images, labels, strict=True):
-            image[:, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 120
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = images.astype(np.uint8), labels
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 @pytest.fixture(autouse=True)
