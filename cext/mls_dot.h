@@ -47,6 +47,7 @@ typedef struct {
     const float *scales;                 /* (channels, 2) vectors: s_x and -1.5 2^23 s_x */
     float *out;
     int64_t out_feature, out_pixel, valid;
+    int past;                            /* vectors, whole lines, go past the caches */
     double scale;
 } mlp_mls_dot_block;
 

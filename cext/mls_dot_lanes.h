@@ -2,7 +2,7 @@
  *   VECTOR_BYTES, TIER, TARGET; ROWS_FEATURES, WGRAD_FEATURES: features of a block, as registers allow;
  *   WIDEN(bytes), TOP(bytes): bytes to the lowest and to the highest byte of lanes, zeros elsewhere; DOT(sum, x, w): four products of unsigned by signed bytes a lane, added to a
  *   sum; SUM(sum): the sums as 32-bit integers; PAIRS: whether those are not simply the same; MULADD(a, b, c): one
- *   rounding.
+ *   rounding; PAST(out, v): a store past the caches.
  * See mls_dot.h. */
 #define LANES (VECTOR_BYTES / 4)
 #define JOIN_(a, b) a##_##b
@@ -184,13 +184,13 @@ MLP_INLINE void NAME(mlp_mls_dot_block)(const mlp_mls_dot_block *b, const int fe
     }
     MLP_UNROLL for (int f = 0; f < features; f++)
         MLP_UNROLL for (int i = 0; i < pixels; i++) {
-            float *out = b->out + f * b->out_feature + i * b->out_pixel;
-            if (b->valid == LANES)   /* a constant count is a few whole vectors */
-                for (int j = 0; j < LANES; j++)
-                    out[j] = (float)((double)total[f * pixels + i][j] * b->scale);
+            float *out = b->out + f * b->out_feature + i * b->out_pixel, some[LANES] __attribute__((aligned(64)));
+            for (int j = 0; j < LANES; j++)
+                some[j] = (float)((double)total[f * pixels + i][j] * b->scale);
+            if (b->past)
+                PAST(out, *(const FLOATS *)some);
             else
-                for (int64_t j = 0; j < b->valid; j++)
-                    out[j] = (float)((double)total[f * pixels + i][j] * b->scale);
+                memcpy(out, some, (size_t)b->valid * sizeof *out);
         }
 }
 
@@ -284,3 +284,4 @@ static const mlp_mls_dots NAME(mlp_mls_dots) = {
 #undef SUM
 #undef PAIRS
 #undef MULADD
+#undef PAST

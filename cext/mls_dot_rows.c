@@ -8,7 +8,10 @@
  * a lane holds four neighbouring pixels of a row as bytes, so that a row of up to four taps is one instruction. To the
  * next column, quads move by a byte. Blocks of outputs go through all channels in ascending order, totals in registers;
  * where the taps are neighbouring rows, a row of quads is loaded once for all outputs of the block that it touches.
- * Outputs are visited by phase as in pot_bins.h. mls_dot.h says why the bits are those of mls_rows.c. */
+ * Outputs are visited by phase as in pot_bins.h. Those of neighbouring features lie far apart in memory, a line each: a
+ * big result goes past the caches, which would read every line before it is written over. mls_dot.h says why the bits
+ * are those of mls_rows.c. */
+#include "elementwise.h"
 #include "mls_dot.h"
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +29,7 @@ typedef struct {
     int64_t *quads, *steps, *offset;      /* a phase's; rows between pixels or 0 (see mls_dot.h); in bytes */
     int32_t *weight;                      /* (phase, out_channels, in_channels, quads + 2) */
     uint8_t *values;                      /* (vectors, rows, columns, in_channels, lanes), biased */
+    int past;                             /* a big result: whole lines of it go past the caches */
 } plan;
 
 /* The quads of one phase: each row of taps is cut every four columns. `of` receives where each starts; each tap's quad
@@ -153,7 +157,8 @@ static void run_walk(const plan *p, int64_t v, int64_t a, float *scales, char *t
                 .quads = p->quads[f], .offset = p->offset + f * p->most, .row = g->in_channels * bytes,
                 .step = p->steps[f], .feature = feature, .scales = scales,
                 .out_feature = g->out_size[0] * row, .out_pixel = p->y.out_step * row,
-                .valid = mlp_min(p->dots->lanes, g->batch - n), .scale = g->scale};
+                .valid = mlp_min(p->dots->lanes, g->batch - n),
+                .past = p->past, .scale = g->scale};
             int64_t down = i < fx->count ? mlp_min(PIXELS, fy->count - a) : 0;
             int64_t at = (fy->origin + a * p->y.out_step) * row + (fx->origin + i * p->x.out_step) * g->batch + n;
             for (int64_t d = 0, pixels; d < down; d += pixels) {
@@ -186,6 +191,7 @@ static int run(const plan *p)
         for (int64_t t = 0; t < p->vectors * walks; t++)
             if (memory)
                 run_walk(p, t / walks, t % walks * PIXELS, (float *)(memory + tile), memory);
+        mlp_flat_settle(&(mlp_flat){.past = p->past});
         free(memory);
     }
     return failed ? MLP_NO_MEMORY : MLP_OK;
@@ -210,6 +216,8 @@ int mlp_mls_dot_rows_contract(const mlp_mls_rows *g)
     if (!p.dots || g->one || g->wide)
         return MLP_UNSUPPORTED;
     mlp_mls_plan_decode(&p.decode, g->table);
+    p.past = p.dots->bytes == 64 && g->batch % p.dots->lanes == 0   /* a vector is a line */
+             && mlp_flat_past(g->out, g->out_channels * g->out_size[0] * g->out_size[1] * g->batch);
     int status = MLP_NO_MEMORY;
     if (mlp_pot_plan_axis(&p.y, g->input_grad, g->kernel[0], g->stride[0], g->padding[0], g->dilation[0],
                           g->out_size[0])

@@ -26,6 +26,7 @@
 #define DOT(sum, x, w) ((VECTOR)_mm256_add_epi16((__m256i)(sum), _mm256_maddubs_epi16((__m256i)(x), (__m256i)(w))))
 #define SUM(sum) ((VECTOR)_mm256_madd_epi16((__m256i)(sum), _mm256_set1_epi16(1)))
 #define MULADD(a, b, c) ((FLOATS)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define PAST(out, v) _mm256_stream_ps(out, (__m256)(v))
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #include "mls_dot_lanes.h"
@@ -45,6 +46,7 @@
 #define DOT(sum, x, w) ((VECTOR)_mm512_add_epi16((__m512i)(sum), _mm512_maddubs_epi16((__m512i)(x), (__m512i)(w))))
 #define SUM(sum) ((VECTOR)_mm512_madd_epi16((__m512i)(sum), _mm512_set1_epi16(1)))
 #define MULADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PAST(out, v) _mm512_stream_ps(out, (__m512)(v))
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 #include "mls_dot_lanes.h"
@@ -64,6 +66,7 @@
 #define DOT(sum, x, w) ((VECTOR)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
 #define SUM(sum) (sum)
 #define MULADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PAST(out, v) _mm512_stream_ps(out, (__m512)(v))
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
 #include "mls_dot_lanes.h"

@@ -58,6 +58,23 @@ def test_equals_shifts_and_the_twin(every_isa, kind):
             assert np.array_equal(got, index_loop(a, b, spec))
 
 
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_big_results_of_whole_lines_and_of_others(every_isa, kind):
+    """From 2^19 numbers on results go past the caches, if a row of samples is whole lines of 16."""
+    rng = np.random.default_rng(7)
+    before = threads()
+    try:
+        for batch, stride in ((64, (1, 1)), (72, (1, 1)), (64, (2, 2))):
+            a, b, spec = operands(rng, kind, SMALL[0], SMALL[0], batch, 32, 32 * stride[0] ** 2, (16, 16), (3, 3),
+                                  stride, (1, 1))
+            for n in (1, 2):
+                set_num_threads(n)
+                got, _ = both(a, b, spec)
+                assert got.size >= 2**19
+    finally:
+        set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_wide_integers_channel_groups_and_dilation(every_isa, kind):
     """Up to 127, which only products of four bytes hold; dilated kernels, wide ones, channel groups."""
