@@ -17,8 +17,9 @@
 
 An entry is one row of a table. It has the options of ``minilp train`` with underscores (``batch_size``), ``set`` as a
 list, and ``seeds``; ``defaults`` holds for all entries, and its ``set`` goes before theirs. ``table``, ``label`` and
-``note`` (a sentence under the table) are for the report, as are ``order`` (of the sections) and ``plot``: ``"energy"``
-for accuracy against energy, ``"bars"`` for a bar a row. The recipe ``torch-fp32`` is the same network trained by torch
+``note`` (a sentence under the table) are for the report, as are ``order`` (of the sections), ``score`` (what trainings
+are judged by if not by test accuracy or BLEU: ``"val_loss"``) and ``plot``: ``"energy"`` for accuracy against energy,
+``"bars"`` for a bar a row. The recipe ``torch-fp32`` is the same network trained by torch
 (:mod:`minilp.experiments.torch_twin`).
 """
 from __future__ import annotations
@@ -39,7 +40,7 @@ OPTIONS = ("data", "model", "recipe", "epochs", "batch_size", "accumulate", "opt
            "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "save_every")
 FOR_THE_REPORT = ("table", "label", "note")
 ENTRY = (*OPTIONS, "set", "seed", "seeds", *FOR_THE_REPORT)
-PLAN = ("title", "about", "order", "plot", "defaults", "runs")
+PLAN = ("title", "about", "order", "score", "plot", "defaults", "runs")
 PLOTS = ("energy", "bars")
 
 
@@ -93,6 +94,8 @@ class Plan:
         Sorts the report's sections.
     plot : {"energy", "bars", None}
         The report's picture.
+    score : str
+        What trainings are judged by, one of :data:`minilp.results.record.MEASURES`; "" is their task's own.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Plan:
     about: str = ""
     order: float = 0
     plot: str | None = None
+    score: str = ""
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -134,6 +138,8 @@ def make_plan(content: Mapping[str, Any], name: str = "plan") -> Plan:
         raise ValueError(f"{name}: runs: expected a list of trainings, got {entries!r}")
     if content.get("plot") not in (None, *PLOTS):
         raise ValueError(f"{name}: plot: expected one of {', '.join(PLOTS)}, got {content['plot']!r}")
+    if content.get("score", "") not in ("", *record.MEASURES):
+        raise ValueError(f"{name}: score: expected one of {', '.join(record.MEASURES)}, got {content['score']!r}")
     _check_words(f"{name}: defaults", defaults, ENTRY)
     rows = []
     for number, entry in enumerate(entries, 1):
@@ -144,7 +150,7 @@ def make_plan(content: Mapping[str, Any], name: str = "plan") -> Plan:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{where}: {error}") from error
     return Plan(name, tuple(rows), content.get("title", name), content.get("about", ""), content.get("order", 0),
-                content.get("plot"))
+                content.get("plot"), content.get("score", ""))
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:

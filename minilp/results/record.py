@@ -15,8 +15,11 @@ from minilp.training import TrainConfig
 from minilp.training.run_energy import no_energy
 
 LONGEST_NAME = 150
-SCORES = {"image": ("test_acc", 100.0, "test accuracy, %"), "token": ("bleu", 1.0, "test BLEU")}
-"""What a training is judged by, after its task's unit: the entry of the result, a factor, words for tables."""
+MEASURES = {"test_acc": (100.0, "test accuracy, %"), "bleu": (1.0, "test BLEU"), "val_loss": (1.0, "validation loss")}
+"""What a training can be judged by: an entry of its result -> a factor, and words for tables. Less loss is better."""
+
+SCORES = {"image": "test_acc", "token": "bleu"}
+"""What it is judged by where nobody says, after its task's unit."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class Record:
     @property
     def score(self) -> float | None:
         """Test accuracy in per cent, or BLEU, after the last epoch; None for a diverged training."""
-        entry, factor, _ = SCORES[self.config.task.unit]
-        value = self.result[entry]
-        return None if value is None else value * factor
+        return self.measured(SCORES[self.config.task.unit])
+
+    def measured(self, measure: str) -> float | None:
+        """One of :data:`MEASURES` after the last epoch; None for a diverged training."""
+        value = self.result[measure]
+        return None if value is None else value * MEASURES[measure][0]
 
 
 def is_training(content: Any) -> bool:

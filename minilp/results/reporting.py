@@ -105,7 +105,7 @@ def _section(plan: Plan, records: list[Record]) -> tuple[list[str], dict[str, An
     for title in dict.fromkeys(row.table for row in plan.rows):
         rows = [row for row in plan.rows if row.table == title]
         text += [f"### {title}", ""] if title else []
-        for group in tables.by_budget(tables.planned(row, records) for row in rows):
+        for group in tables.by_budget(tables.planned(row, records, plan.score) for row in rows):
             text += [*tables.table(group, records), ""]
             drawing[title or tables.describe_budget(group)] = [tables.row_of(line) for line in group]
         text += [line for row in rows if row.note for line in (row.note, "")]

@@ -37,17 +37,26 @@ class Line:
         Seeds that the plan names; those recorded where there is no plan.
     records : tuple of Record
         Of these seeds, as far as there are any; diverged ones too.
+    judged_by : str
+        One of :data:`minilp.results.record.MEASURES`; "" is the task's own.
     """
 
     label: str
     config: TrainConfig
     asked: tuple[int, ...]
     records: tuple[Record, ...]
+    judged_by: str = ""
+
+    @property
+    def measure(self) -> str:
+        """What the trainings are judged by."""
+        return self.judged_by or record.SCORES[self.config.task.unit]
 
     @property
     def scores(self) -> list[float]:
-        """Of the trainings that did not diverge: :attr:`Record.score`."""
-        return [record.score for record in self.records if record.score is not None]
+        """Of the trainings that did not diverge: their :attr:`measure`."""
+        values = [entry.measured(self.measure) for entry in self.records]
+        return [value for value in values if value is not None]
 
     def mean_of(self, entry: str) -> float | None:
         """Mean of an entry of the results, None where none has it."""
@@ -92,7 +101,7 @@ def label(config: TrainConfig) -> str:
     return " ".join([config.recipe.name, *(f"`{word}`" for word in [*departures, *ours])])
 
 
-def planned(row: Row, records: Sequence[Record]) -> Line:
+def planned(row: Row, records: Sequence[Record], judged_by: str = "") -> Line:
     """The line of a plan's entry.
 
     Parameters
@@ -101,6 +110,8 @@ def planned(row: Row, records: Sequence[Record]) -> Line:
         Of a plan.
     records : sequence of Record
         All there are.
+    judged_by : str
+        Of the :class:`Line`.
 
     Returns
     -------
@@ -109,7 +120,7 @@ def planned(row: Row, records: Sequence[Record]) -> Line:
     found = [record.find(list(records), run.config) for run in row.runs]
     config = row.runs[0].config
     return Line(row.label or label(config), config, tuple(run.config.seed for run in row.runs),
-                tuple(entry for entry in found if entry is not None))
+                tuple(entry for entry in found if entry is not None), judged_by)
 
 
 def unplanned(records: Iterable[Record]) -> list[Line]:
@@ -172,9 +183,11 @@ def table(lines: Sequence[Line], records: Sequence[Record]) -> list[str]:
     """
     if len({budget(line.config) for line in lines}) != 1:
         raise ValueError("lines: expected trainings of one budget, got several")
-    base, unit = baseline(lines[0].config, records), lines[0].config.task.unit
-    headings = ("", "seeds", record.SCORES[unit][2], "gap to fp32, points", f"uJ/{unit}", f"{unit}s/s", "minutes",
-                "again")
+    base, unit, measure = baseline(lines[0].config, records), lines[0].config.task.unit, lines[0].measure
+    if base is not None:
+        base = dataclasses.replace(base, judged_by=measure)
+    gap = "above fp32" if measure == "val_loss" else "gap to fp32, points"
+    headings = ("", "seeds", record.MEASURES[measure][1], gap, f"uJ/{unit}", f"{unit}s/s", "minutes", "again")
     text = [f"{describe_budget(lines)}:", "", f"| {' | '.join(headings)} |",
             f"|{'|'.join(['---'] + ['---:'] * (len(headings) - 2) + ['---'])}|"]
     text += [f"| {' | '.join(_cells(line, base))} |" for line in lines]
@@ -237,4 +250,4 @@ def row_of(line: Line) -> dict[str, Any]:
     return {"label": line.label.replace("`", ""), "mean": float(np.mean(scores)) if scores else None,
             "low": min(scores, default=None), "high": max(scores, default=None),
             "energy": None if energy is None else energy / 1e6, "unit": line.config.task.unit,
-            "score": record.SCORES[line.config.task.unit][2]}
+            "score": record.MEASURES[line.measure][1]}

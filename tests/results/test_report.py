@@ -104,6 +104,21 @@ def test_a_schedule_with_settings_is_held_against_float32_with_the_same(write, t
     assert cells(text, "potq `schedule.pct_start=0.1`")[3] == "-5.00"
 
 
+def test_a_plan_may_judge_by_the_validation_loss(write, tmp_path):
+    for loss, recipe in ((2.0, "fp32"), (2.5, "potq")):
+        path = write(0.1, recipe=recipe)
+        content = json.loads(path.read_text())
+        content["val_loss"] = loss
+        path.write_text(json.dumps(content))
+    plan = {**PLAN, "score": "val_loss", "runs": [{"recipe": "fp32"}, {"recipe": "potq"}]}
+    text, drawings = render(read(tmp_path / "results"), [make_plan(plan, "losses")])
+    assert "| validation loss | above fp32 |" in text and cells(text, "potq")[2:4] == ["2.50", "+0.50"]
+    (_, tables_drawn), = drawings.values()
+    assert [row["mean"] for rows in tables_drawn.values() for row in rows] == [2.0, 2.5]
+    with pytest.raises(ValueError, match="score: expected one of test_acc, bleu, val_loss, got 'loss'"):
+        make_plan({**plan, "score": "loss"}, "losses")
+
+
 def test_files_are_the_same_the_second_time(recorded, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "plans").mkdir()
