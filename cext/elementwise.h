@@ -11,12 +11,16 @@ typedef struct {
     uint8_t *positive;
     float *out;
     int relu, past; /* past: write past the caches, see mlp_flat_settle; `out` starts on a line of 64 bytes then */
+    /* of finish: the largest magnitudes so far of rows of `columns` numbers, which is a multiple of 16, or NULL; the
+     * first number belongs to `column` */
+    uint32_t *maxima;
+    int64_t columns, column;
     /* of sgd: a is the gradient, out the parameter */
     float *buffer, lr, momentum, undamped, weight_decay;
     int nesterov, first;
 } mlp_flat;
 
-/* Elements start ... end - 1; returns the largest magnitude's bits of what `finish` wrote. */
+/* Elements start ... end - 1; returns the largest magnitude's bits of what `finish` wrote, where that has no maxima. */
 typedef uint32_t mlp_flat_loop(const mlp_flat *t, int64_t start, int64_t end);
 
 typedef struct {

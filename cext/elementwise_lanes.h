@@ -6,8 +6,8 @@ typedef float TIER(floats) __attribute__((vector_size(BYTES)));
 typedef int32_t TIER(ints) __attribute__((vector_size(BYTES)));
 
 /* a + b, or a alone; with `relu` the larger of it and 0, where NaN stays and -0.0 becomes +0.0; the signs of what comes
- * out, if `positive` wants them; and its largest magnitude: with the sign bit off, the bits of floats are integers in
- * the order of the magnitudes. */
+ * out, if `positive` wants them; and its largest magnitude, or each column's: with the sign bit off, the bits of floats
+ * are integers in the order of the magnitudes. */
 TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t end)
 {
     const float *a = t->a, *b = t->b;
@@ -15,6 +15,7 @@ TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t en
     uint8_t *positive = t->positive;
     const int relu = t->relu, past = t->past;
     TIER(ints) largest = {0};
+    uint32_t *maxima = t->maxima ? t->maxima + t->column : NULL, *next = t->maxima ? t->maxima + t->columns : NULL;
     int64_t at = start;
     for (; at + 16 <= end; at += 16) {
         unsigned signs = 0;
@@ -29,7 +30,14 @@ TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t en
                 v = (TIER(floats))((TIER(ints))v & ~(v <= 0.0f));
             if (positive)
                 signs |= (unsigned)SIGNS(v) << i;
-            largest = MAX(largest, (TIER(ints))v & 0x7FFFFFFF);
+            TIER(ints) magnitude = (TIER(ints))v & 0x7FFFFFFF, before;
+            if (maxima) {
+                __builtin_memcpy(&before, maxima + i, BYTES);
+                magnitude = MAX(magnitude, before);
+                __builtin_memcpy(maxima + i, &magnitude, BYTES);
+            } else {
+                largest = MAX(largest, magnitude);
+            }
             if (past)
                 PUT_PAST(out + at + i, v);
             else
@@ -37,6 +45,8 @@ TARGET static uint32_t TIER(finish)(const mlp_flat *t, int64_t start, int64_t en
         }
         if (positive)
             positive[at / 8] = (uint8_t)signs, positive[at / 8 + 1] = (uint8_t)(signs >> 8);
+        if (maxima && (maxima += 16) == next)
+            maxima = t->maxima;
     }
     uint32_t found = 0;
     for (int lane = 0; lane < LANES; lane++)

@@ -70,11 +70,11 @@ int mlp_coded_conv2d_weight_grad(const mlp_f32_geometry *g, const mlp_codes *dy,
  * be the same array, any two or all. MLP_BAD_ARGUMENT if length < 1. */
 int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, int64_t length, const float *weight,
                        const float *bias, double eps, int relu, float *y, uint8_t *positive, float *mean, float *var,
-                       float *invstd, uint32_t *largest);
+                       float *invstd, uint32_t *largest, int64_t samples, uint32_t *maxima);
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *positive, int64_t channels,
                                 int64_t length, const float *mean, const float *invstd, const float *weight,
                                 const float *bias, float *masked, float *dx, float *dweight, float *dbias,
-                                uint32_t *largest);
+                                uint32_t *largest, int64_t samples, uint32_t *maxima);
 
 /* elementwise.c: n contiguous floats in, n out. Bit i % 8 of byte i / 8 of `positive` says whether y[i] > 0. `largest`
  * here and in norm.c receives the bits of the largest magnitude written (infinity and NaN are on top). */
@@ -165,7 +165,7 @@ int mlp_mls_scales(const float *maxima, int64_t n, int group_exp, int group_man,
                    int8_t *mantissa, double *unit);
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
-                   const uint32_t *key, uint64_t offset, uint32_t *largest);
+                   const uint32_t *key, uint64_t offset, uint32_t *largest, int64_t threads, uint32_t *maxima);
 typedef struct {
     const int8_t *input;                               /* (in_channels, *in_size, batch) */
     const int16_t *table, *weight;                     /* weight: (out_channels, in_channels, *kernel) integers */

@@ -21,6 +21,8 @@ typedef struct {
     const double *unit;
     const float *reciprocal; /* of each unit; NULL where the quick loop is not allowed */
     const uint32_t *key;     /* NULL rounds to nearest even */
+    uint32_t *maxima;        /* one row of `units` words a thread, where neighbours have scales of their own; or NULL */
+    int64_t units;
     int64_t man, binades, top;
     int sudden;
 } mls_task;
@@ -89,6 +91,15 @@ MLP_INLINE int quick_block(const mls_task *t, const float *x, const float *recip
     return doubt;
 }
 
+/* Magnitudes that are larger than those so far. */
+MLP_INLINE void raise(uint32_t *restrict maxima, const uint32_t *restrict word, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) {
+        uint32_t magnitude = word[j] & MLP_ABS_MASK, before = maxima[j];
+        maxima[j] = magnitude > before ? magnitude : before;
+    }
+}
+
 MLP_INLINE uint32_t mls_run(const mls_task *t, const mlp_run *run, int64_t scale_step, int draws, int sudden)
 {
     const float *restrict x = t->x + run->position;
@@ -97,6 +108,7 @@ MLP_INLINE uint32_t mls_run(const mls_task *t, const mlp_run *run, int64_t scale
     const int quick = !sudden && t->reciprocal;
     uint32_t key = draws ? t->key[0] : 0, run_key = draws ? mlp_run_key(t->key, run->index) : 0;
     uint32_t index = (uint32_t)run->index, step = (uint32_t)run->index_step, largest = 0;
+    uint32_t *restrict maxima = t->maxima ? t->maxima + run->slot * t->units + run->scale : NULL;
     for (int64_t begin = 0; begin < run->n; begin += BLOCK) { /* short loops, each over lanes of one width */
         int64_t n = run->n - begin < BLOCK ? run->n - begin : BLOCK, scale = run->scale + begin * scale_step;
         uint32_t word[BLOCK], draw[BLOCK];
@@ -106,6 +118,8 @@ MLP_INLINE uint32_t mls_run(const mls_task *t, const mlp_run *run, int64_t scale
             draw[j] = mlp_draw(key, run_key, index + (uint32_t)(begin + j) * step) >> 16;
         if (!quick || quick_block(t, x + begin, t->reciprocal + scale, draw, n, scale_step, draws, levels))
             exact_block(t, x + begin, t->unit + scale, draw, n, scale_step, draws, sudden, levels);
+        if (maxima)
+            raise(maxima + begin, word, n);
         for (int64_t j = 0; j < n; j++) {
             uint32_t magnitude = word[j] & MLP_ABS_MASK;
             largest = magnitude > largest ? magnitude : largest;
@@ -133,10 +147,11 @@ MLP_RUN_TIERS(encode_mls_run)
 
 int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape, const int64_t *scale_steps,
                    const int64_t *index_steps, const double *unit, int man, int binades, int top, int sudden,
-                   const uint32_t *key, uint64_t offset, uint32_t *largest)
+                   const uint32_t *key, uint64_t offset, uint32_t *largest, int64_t threads, uint32_t *maxima)
 {
     mlp_layout layout = {ndim, shape, scale_steps, index_steps, offset};
-    if (!mlp_layout_ok(&layout) || man < 0 || man > 7 || binades < 0 || binades > 8 || top < 1 || top > 127)
+    if (!mlp_layout_ok(&layout) || man < 0 || man > 7 || binades < 0 || binades > 8 || top < 1 || top > 127
+        || threads < 1 || (maxima && scale_steps[ndim - 1] != 1))
         return MLP_BAD_ARGUMENT;
     int64_t units = 1;
     for (int axis = 0; axis < ndim; axis++)
@@ -149,8 +164,8 @@ int mlp_mls_encode(const float *x, int8_t *codes, int ndim, const int64_t *shape
         quick &= unit[i] > 0x1p-100 && unit[i] < 0x1p100; /* the reciprocal is a normal number */
         reciprocal[i] = (float)(1.0 / unit[i]);
     }
-    mls_task task = {x, codes, unit, quick ? reciprocal : NULL, key, man, binades, top, sudden};
-    *largest = mlp_walk(&layout, encode_mls_run_for_tier(), &task, mlp_walk_threads(mlp_layout_size(&layout)));
+    mls_task task = {x, codes, unit, quick ? reciprocal : NULL, key, maxima, units, man, binades, top, sudden};
+    *largest = mlp_walk(&layout, encode_mls_run_for_tier(), &task, (int)threads);
     free(reciprocal);
     return MLP_OK;
 }

@@ -13,9 +13,10 @@
  * the same bits in every tier, for any thread count and in the NumPy twin (kernels/reference_norm.py). A plane of the
  * usual networks fits the second-level cache, so only its first reading comes from memory; what is written goes through
  * a block in the first-level cache to the loop that ends ReLU and addition everywhere (elementwise.c), which also finds
- * the largest magnitude, for who quantises the result next. */
+ * the largest magnitudes, for who quantises the result next. */
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 #include "elementwise.h"
 #include "f32_common.h"
 #if defined(MLP_HAVE_AVX2) || defined(MLP_HAVE_AVX512)
@@ -114,7 +115,8 @@ static void sums_of(const block_kernels *k, const float *dy, const float *x, con
     sums[0] = fold(total[0]), sums[1] = fold(total[1]);
 }
 
-/* A block z, `start` elements into its plane, ends as `end` says for the plane. Returns the largest magnitude's bits. */
+/* A block z, `start` elements into its plane, ends as `end` says for the plane. Returns the largest magnitude's bits,
+ * where no maxima are wanted. */
 static uint32_t finish(const float *z, mlp_flat end, ptrdiff_t start, ptrdiff_t n)
 {
     end.a = z, end.out += start;
@@ -122,7 +124,17 @@ static uint32_t finish(const float *z, mlp_flat end, ptrdiff_t start, ptrdiff_t 
         end.b += start;
     if (end.positive)
         end.positive += start / 8;
+    if (end.maxima)
+        end.column = start % end.columns;
     return mlp_flat_in_force()->finish(&end, 0, n);
+}
+
+/* The largest magnitude of a plane: what its blocks returned, or the largest of its maxima. */
+static uint32_t largest_of(const mlp_flat *end, uint32_t largest)
+{
+    for (int64_t i = 0; end->maxima && i < end->columns; i++)
+        largest = end->maxima[i] > largest ? end->maxima[i] : largest;
+    return largest;
 }
 
 static uint32_t normalise(const block_kernels *k, const float *x, const affine *forward, ptrdiff_t length,
@@ -136,7 +148,7 @@ static uint32_t normalise(const block_kernels *k, const float *x, const affine *
         largest = here > largest ? here : largest;
     }
     mlp_flat_settle(end);
-    return largest;
+    return largest_of(end, largest);
 }
 
 static uint32_t spread(const block_kernels *k, const float *g, const float *x, const affine *forward, float c1,
@@ -150,14 +162,25 @@ static uint32_t spread(const block_kernels *k, const float *g, const float *x, c
         largest = here > largest ? here : largest;
     }
     mlp_flat_settle(end);
-    return largest;
+    return largest_of(end, largest);
+}
+
+/* Whether maxima of each sample can be found, if they are wanted; they start at 0. */
+static int maxima_ok(int64_t length, int64_t channels, int64_t samples, uint32_t *maxima)
+{
+    if (!maxima)
+        return 1;
+    if (samples < 16 || samples % 16 || length % samples)
+        return 0;
+    memset(maxima, 0, (size_t)(channels * samples) * sizeof *maxima);
+    return 1;
 }
 
 int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, int64_t length, const float *weight,
                        const float *bias, double eps, int relu, float *y, uint8_t *positive, float *mean, float *var,
-                       float *invstd, uint32_t *largest)
+                       float *invstd, uint32_t *largest, int64_t samples, uint32_t *maxima)
 {
-    if (length < 1 || channels < 0)
+    if (length < 1 || channels < 0 || !maxima_ok(length, channels, samples, maxima))
         return MLP_BAD_ARGUMENT;
     const block_kernels *k = in_force();
     const int threads = mlp_workers(channels), past = length % 16 == 0 && mlp_flat_past(y, channels * length);
@@ -173,7 +196,8 @@ int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, 
             var[c] = (float)v;
             invstd[c] = forward.invstd;
             const mlp_flat end = {.b = residual ? residual + c * length : NULL, .relu = relu, .out = y + c * length,
-                                  .positive = positive ? positive + c * ((length + 7) / 8) : NULL, .past = past};
+                                  .positive = positive ? positive + c * ((length + 7) / 8) : NULL, .past = past,
+                                  .maxima = maxima ? maxima + c * samples : NULL, .columns = samples};
             const uint32_t here = normalise(k, plane, &forward, length, &end);
             found = here > found ? here : found;
         }
@@ -184,9 +208,9 @@ int mlp_f32_batch_norm(const float *x, const float *residual, int64_t channels, 
 int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *positive, int64_t channels,
                                 int64_t length, const float *mean, const float *invstd, const float *weight,
                                 const float *bias, float *masked, float *dx, float *dweight, float *dbias,
-                                uint32_t *largest)
+                                uint32_t *largest, int64_t samples, uint32_t *maxima)
 {
-    if (length < 1 || channels < 0 || (positive && !masked))
+    if (length < 1 || channels < 0 || (positive && !masked) || !maxima_ok(length, channels, samples, maxima))
         return MLP_BAD_ARGUMENT;
     const block_kernels *k = in_force();
     const int threads = mlp_workers(channels);
@@ -204,7 +228,8 @@ int mlp_f32_batch_norm_backward(const float *dy, const float *x, const uint8_t *
             const double scale = invstd[c], products = sums[1] * scale;
             dbias[c] = (float)sums[0];
             dweight[c] = (float)products;
-            const mlp_flat end = {.out = dx + c * length, .past = past};
+            const mlp_flat end = {.out = dx + c * length, .past = past,
+                                  .maxima = maxima ? maxima + c * samples : NULL, .columns = samples};
             const uint32_t here = spread(k, left ? left : grad, plane, &forward, (float)(sums[0] / (double)length),
                                          (float)(products * scale / (double)length), length, &end);
             found = here > found ? here : found;

@@ -20,6 +20,7 @@ from minilp.formats.mls_scales import GROUPS, group_axes, unit
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
+from minilp.kernels.magnitude import noted_maxima
 from minilp.kernels.mls import Operand, mls_contract, mls_encode, mls_scales
 from minilp.kernels.quantise import absmax, kept_axes
 from minilp.kernels.quantise_checks import NotFiniteError, not_finite
@@ -160,20 +161,26 @@ class MLS(Format):
         ``keep`` names axes whose slices are tensors of their own, with a tensor scale each; groups are the format's.
         Scales come fresh from the tensor. Rounding decides on the exact quotient ``|x| / (S_t S_g)``.
         """
-        kept = kept_axes(keep, x.ndim)
+        kept, noted = kept_axes(keep, x.ndim), None
         if scales is None:
             axes = group_axes(x.shape, self.group, self.least)
             order = storage_order(x)  # maxima in storage order: those of neighbours are neighbours
-            try:
-                maxima = absmax(x.transpose(order), [order.index(axis) for axis in {*kept, *axes}])
-            except NotFiniteError:
-                raise not_finite(x, "x") from None  # names the index in x, not in its storage
+            if (order, axes, kept) == ((1, 2, 3, 0), (0, 1), ()):
+                noted = noted_maxima(x)
+            if noted is not None:
+                maxima = noted[:, None, None]
+            else:
+                try:
+                    maxima = absmax(x.transpose(order), [order.index(axis) for axis in {*kept, *axes}])
+                except NotFiniteError:
+                    raise not_finite(x, "x") from None  # names the index in x, not in its storage
             fresh, units = mls_scales(maxima, tuple(order.index(axis) for axis in kept), self.group_exp, self.group_man)
             back = [order.index(axis) for axis in range(x.ndim)]
             scales, units = tuple(scale.transpose(back) for scale in fresh), units.transpose(back)
         else:
             units = unit(scales, self.group_man, x.shape)
-        codes = mls_encode(x, units, self.man, self.binades, self.top_code, self.underflow == "sudden", stream)
+        codes = mls_encode(x, units, self.man, self.binades, self.top_code, self.underflow == "sudden", stream,
+                           maxima=noted)
         return QTensor(self, codes, scales, keep=kept)
 
     def decode(self, q: QTensor) -> np.ndarray:

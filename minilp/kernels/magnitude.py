@@ -28,10 +28,12 @@ class _Note:
     owner: weakref.ref[np.ndarray]
     nbytes: int
     bits: int
+    maxima: np.ndarray | None
     trusted: bool = False
     reported: int | None = None  # by an encoder, while trusted
 
 
+DISAGREES = -1  # the bits of no magnitude
 _notes: dict[int, _Note] = {}  # by id of the array that owns the memory
 
 
@@ -48,7 +50,7 @@ def _about(x: np.ndarray) -> _Note | None:
     return this if this is not None and this.owner() is owner and this.nbytes == x.nbytes else None
 
 
-def note(x: np.ndarray, bits: int) -> None:
+def note(x: np.ndarray, bits: int, maxima: np.ndarray | None = None) -> None:
     """Note the largest magnitude of an array that a kernel has just written.
 
     Parameters
@@ -57,11 +59,13 @@ def note(x: np.ndarray, bits: int) -> None:
         float32, the only array in its memory.
     bits : int
         The magnitude's float32 bits. Infinity and NaN are not noted, so that whoever looks for the maximum finds them.
+    maxima : np.ndarray, optional
+        float32 (C, N), for an activation: the largest magnitude of each channel of each sample.
     """
     owner = _owner(x)
     key = id(owner)
     if bits < INFINITY_BITS:
-        _notes[key] = _Note(weakref.ref(owner, lambda _: _notes.pop(key, None)), x.nbytes, bits)
+        _notes[key] = _Note(weakref.ref(owner, lambda _: _notes.pop(key, None)), x.nbytes, bits, maxima)
 
 
 def noted(x: np.ndarray) -> int | None:
@@ -70,11 +74,18 @@ def noted(x: np.ndarray) -> int | None:
     return this.bits if this is not None and this.trusted else None
 
 
-def report(x: np.ndarray, bits: int) -> None:
-    """Say what an encoder has found to be the largest magnitude's bits."""
+def noted_maxima(x: np.ndarray) -> np.ndarray | None:
+    """The (C, N) largest magnitudes by the note on ``x``, inside :func:`trusting`; else None."""
+    this = _about(x)
+    return this.maxima if this is not None and this.trusted else None
+
+
+def report(x: np.ndarray, bits: int, maxima: np.ndarray | None = None) -> None:
+    """Say what an encoder has found to be the largest magnitude's bits, and the (C, N) maxima where it used those."""
     this = _about(x)
     if this is not None:
-        this.reported = bits
+        right = maxima is None or (this.maxima is not None and np.array_equal(maxima, this.maxima))
+        this.reported = bits if right else DISAGREES
 
 
 def trusting(x: np.ndarray, work: Callable[[], Result], look: Callable[[], int]) -> Result:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import magnitude, mls_c, mls_product, reference_mls
-from minilp.kernels.backend import active, check, count, ffi, kernel_family, lib
+from minilp.kernels.backend import active, check, count, ffi, kernel_family, lib, threads
 from minilp.kernels.layout import Pair, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
+from minilp.kernels.quantise import PIECE
 from minilp.kernels.quantise_checks import not_finite, require
 from minilp.kernels.reference_quantise import INFINITY_BITS
 from minilp.kernels.storage import Layout, flat_storage, from_storage
@@ -100,7 +101,7 @@ def mls_scales(maxima: Array, keep: tuple[int, ...], group_exp: int,
 
 
 def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: bool = False, stream: Any = None,
-               name: str = "x") -> Array:
+               name: str = "x", maxima: Array | None = None) -> Array:
     """Signed levels of ``x`` under the scale ``unit`` = S_t * S_g.
 
     Parameters
@@ -118,6 +119,9 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
         fraction (to 2^-16 of a step).
     name : str
         What an error calls the tensor.
+    maxima : np.ndarray, optional
+        The (C, N) maxima that were noted and used, of an activation in (C, H, W, N) storage: what they really are is
+        found in passing and reported (:mod:`minilp.kernels.magnitude`).
 
     Returns
     -------
@@ -141,14 +145,17 @@ def mls_encode(x: Array, unit: Array, man: int, binades: int, top: int, sudden: 
     codes, largest = np.empty(flat.size, np.int8), ffi.new("uint32_t *")
     layout = Layout.of(x.shape, order, unit.shape, drawing=stream is not None, stored_scale=True)
     key = ffi.NULL if stream is None else ffi.new("uint32_t[]", stream.key)
+    workers = min(threads(), -(-flat.size // PIECE))
+    found = None if maxima is None else np.zeros((workers, *maxima.shape), np.float32)  # one set a thread
     status = lib().mlp_mls_encode(
         ffi.from_buffer("float[]", flat), ffi.from_buffer("int8_t[]", codes), *layout.arguments(),
         layout.index_argument(), ffi.from_buffer("double[]", np.ascontiguousarray(unit.transpose(order)).reshape(-1)),
-        man, binades, top, int(sudden), key, 0 if stream is None else stream.offset, largest)
+        man, binades, top, int(sudden), key, 0 if stream is None else stream.offset, largest, workers,
+        ffi.NULL if found is None else ffi.from_buffer("uint32_t[]", found))
     check(status, "mls_encode")
     if largest[0] >= INFINITY_BITS:
         raise not_finite(x, name)
-    magnitude.report(x, largest[0])
+    magnitude.report(x, largest[0], None if found is None else found[0] if workers == 1 else found.max(axis=0))
     count("mls_encode")
     return from_storage(codes, x.shape, order)
 

@@ -1,6 +1,6 @@
 """What surrounds the contractions: batch norm, with addition and ReLU behind it if asked, max pooling, in C or NumPy.
 
-Both give the same bits, and the C core notes the largest magnitude of what batch norm gives. float64 goes to the twin,
+Both give the same bits, and the C core notes the largest magnitudes of what batch norm gives. float64 goes to the twin,
 which is what gradient checks use.
 """
 from __future__ import annotations
@@ -86,11 +86,17 @@ def batch_norm(x: Array, weight: Array | None, bias: Array | None, eps: float, r
     y, largest = empty(a.shape, np.float32), ffi.new("uint32_t *")
     mean, var, invstd = np.empty((3, len(a)), np.float32)
     positive = np.empty(_bits_shape(a), np.uint8) if relu and other is not None else None
+    maxima = _maxima(a)
     check(lib().mlp_f32_batch_norm(pointer(a), _optional(other), len(a), a[0].size, pointer(w), pointer(b), float(eps),
                                    relu, pointer(y), _optional(positive, "uint8_t"), pointer(mean), pointer(var),
-                                   pointer(invstd), largest), "batch_norm")
-    note(y, largest[0])
+                                   pointer(invstd), largest, len(x), _optional(maxima, "uint32_t")), "batch_norm")
+    note(y, largest[0], maxima)
     return from_chwn(y), mean, var, invstd, positive
+
+
+def _maxima(a: Array) -> Array | None:
+    """Room for the largest magnitude of each channel and sample of a (C, H, W, N) array, where the core finds them."""
+    return None if a.shape[3] % 16 else np.empty((len(a), a.shape[3]), np.float32)
 
 
 def _bits_shape(a: Array) -> tuple[int, int]:
@@ -150,12 +156,13 @@ def batch_norm_backward(dy: Array, x: Array, mean: Array, invstd: Array, weight:
         return from_chwn(dx), dweight, dbias, None if positive is None else from_chwn(masked)
     first = grad if overwrite and grad.flags.writeable else empty(a.shape, np.float32)  # what is written first
     dx, largest = first if positive is None else empty(a.shape, np.float32), ffi.new("uint32_t *")
-    dweight, dbias = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
+    dweight, dbias, maxima = np.empty(len(a), np.float32), np.empty(len(a), np.float32), _maxima(a)
     check(lib().mlp_f32_batch_norm_backward(pointer(grad), pointer(a), _optional(positive, "uint8_t"), len(a),
                                             a[0].size, pointer(m), pointer(s), pointer(w), pointer(b),
                                             pointer(first) if relu else ffi.NULL, pointer(dx), pointer(dweight),
-                                            pointer(dbias), largest), "batch_norm_backward")
-    note(dx, largest[0])
+                                            pointer(dbias), largest, len(x), _optional(maxima, "uint32_t")),
+          "batch_norm_backward")
+    note(dx, largest[0], maxima)
     return from_chwn(dx), dweight, dbias, None if positive is None else from_chwn(first)
 
 
