@@ -19,6 +19,7 @@
  *   mls_dot_lanes.h   the vector loops, one body for all tiers; instantiated by mls_dot_tiers.c
  *   mls_dot_rows.c    forward and input gradient: lanes are samples
  *   mls_dot_wgrad.c   weight gradient: lanes are input channels, so that samples are added in order, whole vectors each
+ *   mls_dot_amx.c     its inner loop on tiles; P needs no bias there
  *   mls_product.h     linear layers, whose groups are rows of tokens
  *
  * Tiers without the four-product instruction add pairs of products in 16 bits, which only small integers allow. */
@@ -53,8 +54,8 @@ typedef struct {
 
 /* Errors of some features against the activations of one vector of channels, for one sample and one row of taps. */
 typedef struct {
-    const char *act, *error;             /* (rows, columns) quads; (features, rows, quads) 32-bit quads */
-    int64_t act_row, act_quad, act_tap, error_feature;
+    const char *act, *error;             /* (taps, rows, quads) vectors; (features, rows, quads) 32-bit quads */
+    int64_t act_row, act_tap, error_row, error_feature;
     int64_t rows, quads, limit;          /* limit: rows whose sums fit 16 bits */
     const int32_t *first;                /* a feature: its first sum */
     const float *scale_error, *scale_act;   /* a feature; a vector */
@@ -73,11 +74,8 @@ typedef struct {
     /* Quads of n channels from four pixels that are `pixel` bytes apart; or from those of the pixel before and one. */
     void (*gather)(const uint8_t *values, ptrdiff_t pixel, int64_t n, char *out);
     void (*slide)(const uint8_t *values, int64_t n, char *out);
-    /* out[i / every] = values i, i + spacing, i + 2 spacing, i + 3 spacing as bytes of a lane, for i = 0, every, ...
-     * below `columns`; `step` bytes between those vectors. */
-    void (*quads)(const uint8_t *values, int64_t columns, int64_t spacing, int64_t every, int64_t step, char *out);
-    /* sums[lane] += all four bytes (signed) of each of n quads */
-    void (*tally)(const char *quads, int64_t n, int32_t *sums);
+    /* out[i] = values 4 i, 4 i + 1, 4 i + 2, 4 i + 3, each `spacing` vectors from the next, as bytes of a lane */
+    void (*quads)(const uint8_t *values, int64_t n, int64_t spacing, char *out);
     /* A row of pixels of up to 16 channels and samples to biased integers, channels innermost: those after the lanes of
      * one vector go `half` bytes on (nowhere if 0). All steps in bytes. */
     void (*turn)(const mlp_mls_decode *d, const int8_t *codes, ptrdiff_t channel, int64_t channels, ptrdiff_t step,
@@ -87,6 +85,24 @@ typedef struct {
 } mlp_mls_dots;
 
 const mlp_mls_dots *mlp_mls_dots_for_tier(void);   /* NULL: this tier has none */
+
+/* The weight gradient of 16 features and one vector of channels for one sample, on tiles (AMX): all taps. A run is so
+ * many chunks of quads that lie next to each other; the errors of what is no pixel are 0. */
+typedef struct {
+    const char *act, *error;
+    const int64_t *tap;                  /* bytes to where each tap starts */
+    int64_t taps, runs, chunks, chunk;   /* quads of a chunk, up to 16: as mlp_mls_amx_on was told */
+    int64_t act_run, error_run, error_feature;
+    int64_t features;                    /* how many of the 16 there are */
+    const float *scale_error, *scale_act;
+    float *totals;
+    int64_t feature;
+} mlp_mls_amx_wgrad;
+
+int mlp_mls_amx(void);                 /* whether this tier has tiles; a thread switches them on and off */
+void mlp_mls_amx_on(int64_t chunk);
+void mlp_mls_amx_off(void);
+void mlp_mls_amx_block(const mlp_mls_amx_wgrad *w);
 
 /* Fills d from table[0 .. 127], the integers of the codes that are not negative. */
 void mlp_mls_plan_decode(mlp_mls_decode *d, const int16_t *table);

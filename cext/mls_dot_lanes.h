@@ -1,6 +1,7 @@
 /* The vector loops of the emulated MLS contractions: one body, included once per tier with
  *   VECTOR_BYTES, TIER, TARGET; ROWS_FEATURES, WGRAD_FEATURES: features of a block, as registers allow;
- *   WIDEN(bytes), TOP(bytes): bytes to the lowest and to the highest byte of lanes, zeros elsewhere; DOT(sum, x, w): four products of unsigned by signed bytes a lane, added to a
+ *   WIDEN(bytes), TOP(bytes): bytes to the lowest and to the highest byte of lanes, zeros elsewhere; TURN4(bytes): byte
+ *   i of lane j is byte i LANES + j; DOT(sum, x, w): four products of unsigned by signed bytes a lane, added to a
  *   sum; SUM(sum): the sums as 32-bit integers; PAIRS: whether those are not simply the same; MULADD(a, b, c): one
  *   rounding; PAST(out, v): a store past the caches.
  * See mls_dot.h. */
@@ -68,29 +69,21 @@ TARGET static void NAME(mlp_mls_dot_slide)(const uint8_t *values, int64_t n, cha
         quad[i] = DOWN(quad[i]) | TOP(values);
 }
 
-TARGET static void NAME(mlp_mls_dot_quads)(const uint8_t *values, int64_t columns, int64_t spacing, int64_t every,
-                                           int64_t step, char *out)
+MLP_INLINE void NAME(mlp_mls_dot_each_quad)(const uint8_t *values, int64_t n, ptrdiff_t pixel, VECTOR *quad)
 {
-#define VALUE(i) WIDEN(values + (i) * LANES)
-    const int shift = every == 4 ? 2 : every == 2;
-    for (int64_t first = 0; first < spacing; first++) {
-        VECTOR quad = VALUE(first) << 8 | VALUE(first + spacing) << 16 | VALUE(first + 2 * spacing) << 24;
-        for (int64_t i = first; i < columns; i += spacing) {
-            quad = DOWN(quad) | TOP(values + (i + 3 * spacing) * LANES);
-            if ((i & (every - 1)) == 0)
-                *(VECTOR *)(out + (i >> shift) * step) = quad;
-        }
-    }
-#undef VALUE
+    for (int64_t i = 0; i < n; i++, values += 4 * pixel)
+        quad[i] = WIDEN(values) | WIDEN(values + pixel) << 8 | WIDEN(values + 2 * pixel) << 16
+                  | WIDEN(values + 3 * pixel) << 24;
 }
 
-TARGET static void NAME(mlp_mls_dot_tally)(const char *quads, int64_t n, int32_t *sums)
+TARGET static void NAME(mlp_mls_dot_quads)(const uint8_t *values, int64_t n, int64_t spacing, char *out)
 {
-    VECTOR total;
-    memcpy(&total, sums, sizeof total);
-    for (int64_t i = 0; i < n; i++)
-        total += SUM(DOT((VECTOR){0}, (VECTOR){0} + 0x01010101, ((const VECTOR *)quads)[i]));
-    memcpy(sums, &total, sizeof total);
+    VECTOR *quad = (VECTOR *)out;
+    if (spacing == 1)   /* the four lie next to each other: a vector */
+        for (int64_t i = 0; i < n; i++)
+            quad[i] = TURN4(values + 4 * i * LANES);
+    else
+        NAME(mlp_mls_dot_each_quad)(values, n, spacing * LANES, quad);
 }
 
 TARGET static void NAME(mlp_mls_dot_turn)(const mlp_mls_decode *d, const int8_t *codes, ptrdiff_t channel,
@@ -117,7 +110,7 @@ TARGET static void NAME(mlp_mls_dot_turn)(const mlp_mls_decode *d, const int8_t 
         }
         for (int64_t n = 0; n < samples; n++) {
             if (LANES == 16) {
-                _mm_store_si128((__m128i *)(out + n * sample), row[n]);
+                _mm_storeu_si128((__m128i *)(out + n * sample), row[n]);
             } else {
                 _mm_storel_epi64((__m128i *)(out + n * sample), row[n]);
                 if (half)
@@ -223,9 +216,9 @@ MLP_INLINE void NAME(mlp_mls_dot_wgrad_block)(const mlp_mls_dot_wgrad *w, const 
         rows = mlp_min(w->limit, w->rows - r);
         MLP_UNROLL for (int i = 0; i < features * taps; i++)
             sum[i] = PAIRS ? (VECTOR){0} : total[i];
-        for (int64_t y = 0; y < rows; y++, act += w->act_row, error += w->quads * 4) {
+        for (int64_t y = 0; y < rows; y++, act += w->act_row, error += w->error_row) {
             const char *a = act;
-            for (int64_t q = 0; q < w->quads; q++, a += w->act_quad) {
+            for (int64_t q = 0; q < w->quads; q++, a += VECTOR_BYTES) {
                 VECTOR x[3];
                 MLP_UNROLL for (int t = 0; t < taps; t++)
                     x[t] = *(const VECTOR *)(a + t * w->act_tap);
@@ -261,8 +254,8 @@ TARGET static void NAME(mlp_mls_dot_wgrad)(const mlp_mls_dot_wgrad *w, int featu
 
 static const mlp_mls_dots NAME(mlp_mls_dots) = {
     LANES, VECTOR_BYTES, ROWS_FEATURES, WGRAD_FEATURES, PAIRS, NAME(mlp_mls_dot_decode), NAME(mlp_mls_dot_gather),
-    NAME(mlp_mls_dot_slide), NAME(mlp_mls_dot_quads), NAME(mlp_mls_dot_tally), NAME(mlp_mls_dot_turn),
-    NAME(mlp_mls_dot_rows), NAME(mlp_mls_dot_wgrad)};
+    NAME(mlp_mls_dot_slide), NAME(mlp_mls_dot_quads), NAME(mlp_mls_dot_turn), NAME(mlp_mls_dot_rows),
+    NAME(mlp_mls_dot_wgrad)};
 
 #undef LANES
 #undef JOIN_
@@ -281,6 +274,7 @@ static const mlp_mls_dots NAME(mlp_mls_dots) = {
 #undef DOT
 #undef WIDEN
 #undef TOP
+#undef TURN4
 #undef SUM
 #undef PAIRS
 #undef MULADD

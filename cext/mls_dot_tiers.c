@@ -11,6 +11,14 @@
     _mm512_setr_epi32(TO_TOP(0), TO_TOP(1), TO_TOP(2), TO_TOP(3), TO_TOP(4), TO_TOP(5), TO_TOP(6), TO_TOP(7),          \
                       TO_TOP(8), TO_TOP(9), TO_TOP(10), TO_TOP(11), TO_TOP(12), TO_TOP(13), TO_TOP(14), TO_TOP(15))
 
+/* Four vectors' worth of bytes: 32-bit words of one group of lanes next to each other, then the bytes of each group. */
+#define FOUR_BY_FOUR _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+#define TURN4_16(bytes)                                                                                                \
+    ((VECTOR)_mm512_shuffle_epi8(                                                                                      \
+        _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),              \
+                                 _mm512_loadu_si512(bytes)),                                                           \
+        _mm512_broadcast_i32x4(FOUR_BY_FOUR)))
+
 #ifdef MLP_HAVE_AVX2
 #define TIER avx2
 #define VECTOR_BYTES 32
@@ -23,6 +31,10 @@
                                  _mm256_setr_epi32(TO_TOP(0), TO_TOP(1), TO_TOP(2), TO_TOP(3), TO_TOP(4), TO_TOP(5),   \
                                                    TO_TOP(6), TO_TOP(7))))
 #define WIDEN(bytes) ((VECTOR)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(bytes))))
+#define TURN4(bytes)                                                                                                   \
+    ((VECTOR)_mm256_shuffle_epi8(_mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)(bytes)),             \
+                                                             _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)),               \
+                                 _mm256_broadcastsi128_si256(FOUR_BY_FOUR)))
 #define DOT(sum, x, w) ((VECTOR)_mm256_add_epi16((__m256i)(sum), _mm256_maddubs_epi16((__m256i)(x), (__m256i)(w))))
 #define SUM(sum) ((VECTOR)_mm256_madd_epi16((__m256i)(sum), _mm256_set1_epi16(1)))
 #define MULADD(a, b, c) ((FLOATS)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
@@ -43,6 +55,7 @@
 #define TOP(bytes)                                                                                                     \
     ((VECTOR)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(bytes))), TO_TOP_16))
 #define WIDEN(bytes) ((VECTOR)_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(bytes))))
+#define TURN4(bytes) TURN4_16(bytes)
 #define DOT(sum, x, w) ((VECTOR)_mm512_add_epi16((__m512i)(sum), _mm512_maddubs_epi16((__m512i)(x), (__m512i)(w))))
 #define SUM(sum) ((VECTOR)_mm512_madd_epi16((__m512i)(sum), _mm512_set1_epi16(1)))
 #define MULADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
@@ -63,6 +76,7 @@
 #define TOP(bytes)                                                                                                     \
     ((VECTOR)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(bytes))), TO_TOP_16))
 #define WIDEN(bytes) ((VECTOR)_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(bytes))))
+#define TURN4(bytes) TURN4_16(bytes)
 #define DOT(sum, x, w) ((VECTOR)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
 #define SUM(sum) (sum)
 #define MULADD(a, b, c) ((FLOATS)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))

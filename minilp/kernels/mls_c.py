@@ -103,7 +103,7 @@ def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int
     if emulate and kernel_family() != "shift":
         status = int(getattr(lib(), f"{struct.replace('mls', 'mls_dot')}_contract")(geometry))
         if status != UNSUPPORTED:
-            return f"mls_{kind}_dot[{dot_tier()}]", status
+            return f"mls_{kind}_dot[{backend().isa if 'wgrad' in struct else dot_tier()}]", status
     return f"mls_{kind}[{vector_tier()}]", int(getattr(lib(), f"{struct}_contract")(geometry))
 
 

@@ -52,6 +52,8 @@ def test_equals_shifts_and_the_twin(every_isa, kind):
                 set_num_threads(n)
                 got, name = both(a, b, spec)
                 assert ("dot" in name) == (every_isa != "portable"), name
+                if every_isa == "amx":
+                    assert name.endswith("[amx]" if kind == "conv2d_weight_grad" else "[vnni]")
         finally:
             set_num_threads(before)
         if i == 0:
@@ -91,6 +93,16 @@ def test_wide_integers_channel_groups_and_dilation(every_isa, kind):
         name = both(fmt.encode(tensor(rng, *x)), other.encode(tensor(rng, *y)), spec)[1]
         if every_isa in ("vnni", "amx"):
             assert "dot" in name, (fmt, other)
+
+
+def test_runs_of_errors_in_whole_and_broken_tiles(every_isa):
+    """Maps of up to 16 quads, of more, and of a number that 16 does not divide; rows apart by strides; many taps."""
+    rng = np.random.default_rng(8)
+    for size, kernel, stride, padding in (((8, 8), (3, 3), (1, 1), (1, 1)), ((9, 20), (3, 3), (1, 1), (0, 1)),
+                                          ((5, 68), (1, 7), (1, 1), (0, 3)), ((9, 70), (3, 2), (2, 1), (1, 0)),
+                                          ((70, 140), (2, 2), (2, 2), (0, 0)), ((6, 5), (4, 5), (1, 1), (0, 0))):
+        a, b, spec = operands(rng, "conv2d_weight_grad", SMALL[1], SMALL[0], 18, 17, 33, size, kernel, stride, padding)
+        both(a, b, spec)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,3 +165,5 @@ def test_the_emulated_loops_multiply(objdump):
                 code = loops[f"mlp_mls_dot_{what}_{tier}"]
                 assert product in code and [m for m in code if MULTIPLY.match(m)], (what, tier)
             assert [m for m in loops[f"mlp_mls_dot_rows_{tier}"] if re.match(r"vfmadd\d+ps", m)]
+    if "amx" in available_tiers():
+        assert "tdpbssd" in mnemonics(objdump, "sums_amx")["sums_amx"]
