@@ -2,8 +2,8 @@
  *
  *     for f < 16: for c < 16: for i < 64: sum[f][c] += error[f][i] * act[i][c];
  *
- * is one tile product of signed bytes into 32 bits, exact: the P of one tap, 16 features and 16 channels, over 64 pixels
- * of one sample. Tiles hold the sums of six taps; what follows per sum is what the vector loops do. */
+ * is one tile product of signed bytes into 32 bits, exact: the P of one tap, 16 features and 16 channels, over 64
+ * pixels of one sample. Tiles hold the sums of six taps; what follows per sum is what the vector loops do. */
 #include "mls_dot.h"
 #if defined(MLP_HAVE_AVX512) && defined(MLP_HAVE_VNNI) && defined(MLP_HAVE_AMX)
 #include <immintrin.h>
@@ -73,8 +73,8 @@ MLP_TARGET_AMX void mlp_mls_amx_block(const mlp_mls_amx_wgrad *w)
             const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(w->scale_error[f]));
             float *out = w->totals + f * w->feature + t * ROWS;
             for (int i = 0; i < count; i++, out += ROWS) {
-                const __m512 term = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sum + i * WORDS + f * ROWS)), both);
-                _mm512_store_ps(out, _mm512_add_ps(_mm512_load_ps(out), term));
+                const __m512 whole = _mm512_cvtepi32_ps(_mm512_load_si512(sum + i * WORDS + f * ROWS));
+                _mm512_store_ps(out, _mm512_add_ps(_mm512_load_ps(out), _mm512_mul_ps(whole, both)));
             }
         }
     }

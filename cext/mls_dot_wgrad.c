@@ -246,14 +246,18 @@ int mlp_mls_dot_wgrad_contract(const mlp_mls_wgrad *g)
     if (p.tiles)   /* tiles multiply signed bytes by signed ones */
         p.decode_act.bias = 0;
     p.blocks = mlp_ceil_div(g->channels, p.dots->lanes);
-    const int64_t most = p.tiles ? SQUARE : p.dots->wgrad_features, some = mlp_ceil_div(g->features, most);
-    /* a cut never moves an add of one output */
+    int64_t most = p.tiles ? SQUARE : p.dots->wgrad_features;
+    if (p.tiles && p.blocks * mlp_ceil_div(g->features, SQUARE) < mlp_threads())
+        most = SQUARE / 2;   /* half a tile each, rather than a thread without work */
+    const int64_t some = mlp_ceil_div(g->features, most);   /* a cut never moves an add of one output */
     p.features = mlp_ceil_div(some, mlp_min(some, mlp_ceil_div(mlp_threads(), p.blocks))) * most;
     p.parts = mlp_ceil_div(g->features, p.features);
     /* A line more, so that the samples do not lie a power of two apart and fall on each other in the cache. */
     p.act_sample = mlp_ceil_div(p.blocks * p.dots->lanes * g->size[0] * g->size[1], 64) * 64 + 64;
-    p.error_sample = mlp_ceil_div(mlp_ceil_div(g->features, SQUARE) * SQUARE * p.error_feature, 64) * 64 + 64;
-    int64_t lanes = p.blocks * p.dots->lanes, errors = g->batch * p.error_sample;
+    p.error_sample = mlp_ceil_div(g->features * p.error_feature, 64) * 64 + 64;
+    /* The last tile of errors may begin at any feature, and has 16 rows. */
+    int64_t lanes = p.blocks * p.dots->lanes;
+    int64_t errors = g->batch * p.error_sample + mlp_ceil_div(SQUARE * p.error_feature, 64) * 64;
     p.act = aligned_alloc(64, (size_t)(g->batch * p.act_sample));
     p.error = aligned_alloc(64, (size_t)errors);
     p.first = malloc((size_t)(g->batch * g->features) * sizeof *p.first);

@@ -54,12 +54,12 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     if not runs:  # scales do not vary along the sum
         axis_a, axis_b = SUMMED[g.kind]
         bits, exponents = ((pair[0].take([0], axis_a), pair[1].take([0], axis_b)) for pair in (bits, exponents))
-    (bit_a, bit_b), (exponent_a, exponent_b) = (tuple(map(_int32, pair)) for pair in (bits, exponents))
+    (bit_a, bit_b), (exponent_a, exponent_b) = bits, exponents
     if g.kind == "conv2d_weight_grad" and g.size == g.kernel == (1, 1) and g.padding == (0, 0):
         # of a linear layer: the product of error^T and act is a forward one, samples in the place of input channels
         name, status = _run(False, g.kind, "mlp_mls_rows", input=_turned(b[:, 0, 0]), table=table_b,
-                            weight=np.ascontiguousarray(table_a[a[:, 0, 0].view(np.uint8)]), exponent_input=exponent_b,
-                            bit_input=bit_b, exponent_weight=_turned(exponent_a), bit_weight=_turned(bit_a),
+                            weight=table_a.take(a[:, 0, 0].view(np.uint8)), exponent_input=_straight(exponent_b),
+                            bit_input=_straight(bit_b), exponent_weight=_turned(exponent_a), bit_weight=_turned(bit_a),
                             batch=g.channels, in_channels=g.batch, out_channels=g.features, in_size=(1, 1),
                             out_size=(1, 1), **shared)
     elif g.kind == "conv2d_weight_grad":
@@ -69,14 +69,14 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
                             channels=g.channels, features=g.features, size=g.size, out_size=g.out_size, **shared)
     else:
         forward = g.kind == "conv2d"
-        weight = table_b[b.view(np.uint8)]
         if not forward:
-            weight, exponent_b, bit_b = weight.transpose(1, 0, 2, 3), exponent_b.T, bit_b.T
+            b, exponent_b, bit_b = b.transpose(1, 0, 2, 3), exponent_b.T, bit_b.T
+        weight = table_b.take(np.ascontiguousarray(b).view(np.uint8))
         channels, sizes = (g.channels, g.features), (g.size, g.out_size)
         name, status = _run(emulate, g.kind, "mlp_mls_rows",
-                            input=a, table=table_a, weight=np.ascontiguousarray(weight),
+                            input=a, table=table_a, weight=weight,
                             exponent_input=_turned(exponent_a), bit_input=_turned(bit_a),
-                            exponent_weight=np.ascontiguousarray(exponent_b), bit_weight=np.ascontiguousarray(bit_b),
+                            exponent_weight=_straight(exponent_b), bit_weight=_straight(bit_b),
                             input_grad=not forward, batch=g.batch, in_channels=channels[not forward],
                             out_channels=channels[forward], in_size=sizes[not forward], out_size=sizes[forward],
                             **shared)
@@ -85,12 +85,12 @@ def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, ru
     return result
 
 
-def _int32(x: Array) -> Array:
+def _straight(x: Array) -> Array:
     return np.ascontiguousarray(x, np.int32)
 
 
-def _turned(x: Array) -> Array:
-    return np.ascontiguousarray(x.T)
+def _turned(x: Array) -> Array:  # activations' scales lie turned already: no copy
+    return np.ascontiguousarray(x.T, x.dtype if x.dtype == np.int8 else np.int32)
 
 
 def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int]:

@@ -95,6 +95,23 @@ def test_wide_integers_channel_groups_and_dilation(every_isa, kind):
             assert "dot" in name, (fmt, other)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bands_and_parts_for_any_number_of_threads(every_isa, kind):
+    """More rows than a band, more samples than a task, fewer features than threads; strides that skip rows of input."""
+    rng = np.random.default_rng(9)
+    before = threads()
+    try:
+        for batch, size, kernel, stride, features in ((70, (19, 6), (3, 3), (1, 1), 16),
+                                                      (65, (21, 7), (1, 1), (2, 2), 5),
+                                                      (130, (9, 5), (2, 2), (3, 1), 24)):
+            a, b, spec = operands(rng, kind, SMALL[0], SMALL[1], batch, 5, features, size, kernel, stride, (0, 0))
+            for n in (1, 2, 3, 5):
+                set_num_threads(n)
+                both(a, b, spec)
+    finally:
+        set_num_threads(before)
+
+
 def test_runs_of_errors_in_whole_and_broken_tiles(every_isa):
     """Maps of up to 16 quads, of more, and of a number that 16 does not divide; rows apart by strides; many taps."""
     rng = np.random.default_rng(8)
