@@ -100,10 +100,16 @@ int mlp_f32_add(const float *a, const float *b, int64_t n, float *out)
     return spread(mlp_flat_in_force()->add, &t, n, NULL);
 }
 
-int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
-                float weight_decay, int nesterov, int first)
+int mlp_f32_sgd(const mlp_f32_sgd_part *parts, int64_t count, float lr, float momentum, float undamped, int nesterov)
 {
-    const mlp_flat t = {.a = grad, .out = p, .buffer = buffer, .lr = lr, .momentum = momentum, .undamped = undamped,
-                    .weight_decay = weight_decay, .nesterov = nesterov, .first = first};
-    return spread(mlp_flat_in_force()->sgd, &t, n, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        const mlp_f32_sgd_part *part = parts + i;
+        const mlp_flat t = {.a = part->grad, .out = part->p, .buffer = part->buffer, .lr = lr, .momentum = momentum,
+                            .undamped = undamped, .weight_decay = part->weight_decay, .nesterov = nesterov,
+                            .first = part->first};
+        const int status = spread(mlp_flat_in_force()->sgd, &t, part->n, NULL);
+        if (status != MLP_OK)
+            return status;
+    }
+    return MLP_OK;
 }

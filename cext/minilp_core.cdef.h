@@ -82,8 +82,15 @@ int mlp_f32_relu(const float *x, int64_t n, float *y, uint8_t *positive, uint32_
 int mlp_f32_add_relu(const float *a, const float *b, int64_t n, float *y, uint8_t *positive, uint32_t *largest);
 int mlp_f32_relu_backward(const float *dy, const uint8_t *positive, int64_t n, float *dx);   /* dx may be dy */
 int mlp_f32_add(const float *a, const float *b, int64_t n, float *out);   /* out may be a or b */
-int mlp_f32_sgd(float *p, const float *grad, float *buffer, int64_t n, float lr, float momentum, float undamped,
-                float weight_decay, int nesterov, int first);             /* buffer NULL: no momentum */
+typedef struct {
+    float *p;
+    const float *grad;
+    float *buffer; /* NULL: no momentum */
+    int64_t n;
+    float weight_decay;
+    int first;     /* the buffer holds nothing yet */
+} mlp_f32_sgd_part;
+int mlp_f32_sgd(const mlp_f32_sgd_part *parts, int64_t count, float lr, float momentum, float undamped, int nesterov);
 
 /* pool.c: max pooling in (C, H, W, N) storage; index is the winning tap ky * KW + kx. MLP_UNSUPPORTED beyond 256 taps. */
 typedef struct {

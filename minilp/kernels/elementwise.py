@@ -5,11 +5,14 @@ and arrays with gaps go to the twin.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from minilp.kernels import reference_elementwise as twin
-from minilp.kernels.backend import check, ffi, lib
-from minilp.kernels.float32 import check_floats, in_c, pointer
+from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
+from minilp.kernels.float32 import FLOATS, check_floats, in_c, pointer
 from minilp.kernels.layout import Array, empty_like_stored, from_chwn, stored, to_chwn
 from minilp.kernels.magnitude import note
 
@@ -146,11 +149,10 @@ def add(a: Array, b: Array, out: Array | None = None) -> Array:
     return y
 
 
-def sgd(p: Array, grad: Array, buffer: Array | None, *, lr: float, momentum: float = 0.0, dampening: float = 0.0,
-        weight_decay: float = 0.0, nesterov: bool = False, first: bool = False) -> None:
-    """One step of stochastic gradient descent, in place; the arithmetic of :class:`minilp.optim.SGD`.
+class SGDPart(NamedTuple):
+    """One parameter of :func:`sgd`.
 
-    Parameters
+    Attributes
     ----------
     p : np.ndarray
         The parameter, float32 or float64, any shape; changed.
@@ -158,30 +160,60 @@ def sgd(p: Array, grad: Array, buffer: Array | None, *, lr: float, momentum: flo
         Its gradient, same shape and dtype.
     buffer : np.ndarray or None
         Its momentum, same shape and dtype; changed. None goes without.
-    lr, momentum, dampening, weight_decay : float
+    weight_decay : float
         Rounded to the dtype of ``p``.
-    nesterov : bool
-        Look ahead.
     first : bool
         The buffer holds nothing yet and starts as the gradient.
+    """
+
+    p: Array
+    grad: Array
+    buffer: Array | None = None
+    weight_decay: float = 0.0
+    first: bool = False
+
+
+def sgd(parts: Sequence[SGDPart], *, lr: float, momentum: float = 0.0, dampening: float = 0.0,
+        nesterov: bool = False) -> None:
+    """One step of stochastic gradient descent, in place; the arithmetic of :class:`minilp.optim.SGD`.
+
+    All parameters go to the C core in one call: most are so small that a call takes longer than the step.
+
+    Parameters
+    ----------
+    parts : sequence of SGDPart
+        No two share memory.
+    lr, momentum, dampening : float
+        Rounded to the dtype of each parameter.
+    nesterov : bool
+        Look ahead.
 
     Raises
     ------
     TypeError, ValueError
-        If dtypes or shapes differ.
+        If dtypes or shapes of one part differ; no part is changed then.
     """
-    arrays = (p, grad) if buffer is None else (p, grad, buffer)
-    for other in arrays[1:]:
-        _check_alike(p, other)
-    if not in_c("sgd", p, can=all(a.flags.c_contiguous for a in arrays)):
-        twin.sgd(p, grad, buffer, lr, momentum, dampening, weight_decay, nesterov, first)
-        return
-    kept = ffi.NULL if buffer is None else pointer(buffer)
-    check(lib().mlp_f32_sgd(pointer(p), pointer(grad), kept, p.size, lr, momentum, 1 - dampening, weight_decay,
-                            nesterov, first), "sgd")
+    for p, grad, buffer, _, _ in parts:
+        _check_alike(p, grad)
+        if buffer is not None:
+            _check_alike(p, buffer)
+    rows = []
+    for p, grad, buffer, weight_decay, first in parts:
+        arrays = (p, grad) if buffer is None else (p, grad, buffer)
+        if active() == "c" and p.dtype == np.float32 and all([a.flags.c_contiguous for a in arrays]):
+            kept = ffi.NULL if buffer is None else pointer(buffer)
+            rows.append((pointer(p), pointer(grad), kept, p.size, weight_decay, first))
+        else:
+            count(f"f{8 * p.dtype.itemsize}_sgd[numpy]")
+            twin.sgd(p, grad, buffer, lr, momentum, dampening, weight_decay, nesterov, first)
+    if rows:
+        count(f"f32_sgd[{vector_tier()}]")
+        check(lib().mlp_f32_sgd(ffi.new("mlp_f32_sgd_part[]", rows), len(rows), lr, momentum, 1 - dampening, nesterov),
+              "sgd")
 
 
 def _check_alike(a: Array, b: Array) -> None:
-    check_floats(a=a, b=b)
+    if a.dtype not in FLOATS or a.dtype != b.dtype:
+        check_floats(a=a, b=b)
     if a.shape != b.shape:
         raise ValueError(f"b must have the shape of a, {a.shape}, got {b.shape}")

@@ -9,6 +9,7 @@ import numpy as np
 from minilp.autograd import Tensor
 from minilp.autograd.parameter import Parameter
 from minilp.formats.rounding import Stream, clock
+from minilp.optim.job import Job
 from minilp.watch import watchers
 
 
@@ -166,32 +167,42 @@ class Optimizer:
         self._clock = now
         index = 0
         for group in self.param_groups:
+            jobs = []
             for param in group["params"]:
                 if param.grad is not None:
                     own = getattr(param, "weight_decay", None)
                     decay = group.get("weight_decay", 0.0) if own is None else own
-                    state = self.state.setdefault(index, {})
-                    try:
-                        self._step_one(param, index, state, group, decay)
-                    except ValueError as error:
-                        name = getattr(param, "name", None) or f"number {index}"
-                        raise ValueError(f"update of parameter {name}: {error}") from error
-                    for watcher in watchers:
-                        watcher.updated(self, param, state, group, decay)
+                    jobs.append(Job(param, index, self.state.setdefault(index, {}), decay))
                 index += 1
+            self.update_floats([job for job in jobs if getattr(job.param, "code", None) is None], group)
+            for job in jobs:
+                try:
+                    self._finish(job, group)
+                except ValueError as error:
+                    raise job.named(error) from error
+                for watcher in watchers:
+                    watcher.updated(self, job.param, job.state, group, job.weight_decay)
 
-    def _step_one(self, param: Tensor, index: int, state: dict[str, Any], group: dict[str, Any], decay: float) -> None:
-        bounds, grad = getattr(param, "bounds", None), param.grad
-        assert grad is not None
+    def update_floats(self, jobs: list[Job], group: dict[str, Any]) -> None:
+        """Update the ``jobs`` of one group whose parameters are float arrays; by default one after the other."""
+        for job in jobs:
+            try:
+                self.update(job.param.data, job.grad, job.state, group, job.weight_decay)
+            except ValueError as error:
+                raise job.named(error) from error
+
+    def _finish(self, job: Job, group: dict[str, Any]) -> None:
+        """What comes after the update of floats: that of codes, bounds, the state's format."""
+        param, index, state, decay = job
+        bounds = getattr(param, "bounds", None)
         if isinstance(param, Parameter) and param.code is not None:
             stream = self._stream(index, "update") if param.rounding == "stochastic" else None
-            self.update_codes(param, grad, state, group, decay, stream)
+            self.update_codes(param, job.grad, state, group, decay, stream)
             if bounds is not None:
                 param.write(np.clip(param.data, *bounds))
-        else:
-            self.update(param.data, grad, state, group, decay)
-            if bounds is not None:
-                np.clip(param.data, bounds[0], bounds[1], out=param.data)
+        elif bounds is not None:
+            np.maximum(param.data, bounds[0], out=param.data)  # both take half the time of numpy.clip
+            np.minimum(param.data, bounds[1], out=param.data)
         role = getattr(param, "state_role", None)
         if role is not None:
             arrays = [value for value in state.values() if isinstance(value, np.ndarray)]
@@ -268,8 +279,7 @@ class Optimizer:
         """
         groups, index = [], 0
         for group in self.param_groups:
-            options = {k: v for k, v in group.items() if k != "params"}
-            groups.append({**options, "params": list(range(index, index + len(group["params"])))})
+            groups.append({**group, "params": list(range(index, index + len(group["params"])))})
             index += len(group["params"])
         state = {i: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in entry.items()}
                  for i, entry in self.state.items()}
@@ -314,8 +324,7 @@ class Optimizer:
         self.state = state
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
-        for i, group in enumerate(self.param_groups):
-            options = ", ".join(f"{k}={v!r}" for k, v in group.items() if k != "params")
-            lines.append(f"  group {i}: {len(group['params'])} parameters, {options}")
-        return "\n".join([*lines, ")"])
+        lines = [", ".join([f"  group {i}: {len(group['params'])} parameters",
+                            *(f"{k}={v!r}" for k, v in group.items() if k != "params")])
+                 for i, group in enumerate(self.param_groups)]
+        return "\n".join([f"{type(self).__name__} (", *lines, ")"])

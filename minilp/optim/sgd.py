@@ -8,6 +8,7 @@ import numpy as np
 
 from minilp.autograd import Tensor
 from minilp.kernels import elementwise
+from minilp.optim.job import Job
 from minilp.optim.optimizer import Optimizer
 
 
@@ -60,15 +61,29 @@ class SGD(Optimizer):
     def update(self, p: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any],
                weight_decay: float) -> None:
         """One step of one parameter, see :meth:`Optimizer.update`. State: ``momentum_buffer``."""
-        buffer, first = state.get("momentum_buffer"), False
-        if buffer is None and group["momentum"]:
-            buffer = state["momentum_buffer"] = np.empty_like(p)
-            first = True
-        elementwise.sgd(p, grad, buffer if group["momentum"] else None, weight_decay=weight_decay, first=first,
-                        **{name: group[name] for name in ("lr", "momentum", "dampening", "nesterov")})
+        _step([_part(p, grad, state, group, weight_decay)], group)
+
+    def update_floats(self, jobs: list[Job], group: dict[str, Any]) -> None:
+        """All in one call of the kernel, see :meth:`Optimizer.update_floats`."""
+        _step([_part(job.param.data, job.grad, job.state, group, job.weight_decay) for job in jobs], group)
 
     def cost(self, param: Any, group: dict[str, Any], weight_decay: float) -> dict[str, int]:
         """A multiplication and an addition each for the step, weight decay, momentum and Nesterov's look ahead."""
         pairs = 1 + bool(weight_decay) + bool(group["momentum"]) * (1 + bool(group["nesterov"]))
         extra = bool(group["momentum"] and group["dampening"])
         return {"fp32_mul": pairs + extra, "fp32_add": pairs}
+
+
+def _part(p: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any], weight_decay: float
+          ) -> elementwise.SGDPart:
+    """One parameter as the kernel takes it, with a new buffer where it needs its first one."""
+    if not group["momentum"]:
+        return elementwise.SGDPart(p, grad, None, weight_decay)
+    first = "momentum_buffer" not in state
+    if first:
+        state["momentum_buffer"] = np.empty_like(p)
+    return elementwise.SGDPart(p, grad, state["momentum_buffer"], weight_decay, first)
+
+
+def _step(parts: list[elementwise.SGDPart], group: dict[str, Any]) -> None:
+    elementwise.sgd(parts, **{name: group[name] for name in ("lr", "momentum", "dampening", "nesterov")})

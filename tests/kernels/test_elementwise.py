@@ -27,7 +27,9 @@ def all_kernels(a, b):
     for options in ({}, {"weight_decay": 5e-4}, {"momentum": 0.9, "weight_decay": 0.1, "first": True},
                     {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}):
         p, buffer = a.copy(), b.copy()
-        elementwise.sgd(p, b, buffer if "momentum" in options else None, lr=0.1, **options)
+        of_part = {name: options.pop(name) for name in ("weight_decay", "first") if name in options}
+        elementwise.sgd([elementwise.SGDPart(p, b, buffer if "momentum" in options else None, **of_part)], lr=0.1,
+                        **options)
         out += [p, buffer]
     return out
 
@@ -49,6 +51,37 @@ def test_every_tier_and_thread_count_equals_numpy(isa, length):
                 assert same_bits(x, y), i
     finally:
         set_num_threads(before)
+
+
+def test_sgd_steps_parameters_of_any_kind_in_one_call(needs_c):
+    """Float32 without gaps in C, once; float64 and arrays with gaps by the twin: each as if it were alone."""
+    rng = np.random.default_rng(0)
+
+    def parts():
+        shapes = [(5, 3), (), (40_000,), (4, 6), (0,), (7,)]
+        p, grad, buffer = ([rng.standard_normal(shape).astype(np.float32) for shape in shapes] for _ in range(3))
+        p[3], grad[5] = np.asfortranarray(p[3]), grad[5][::-1]
+        p[0], grad[0], buffer[0] = (x[0].astype(np.float64) for x in (p, grad, buffer))
+        return [elementwise.SGDPart(*arrays, decay, first) for *arrays, decay, first in zip(
+            p, grad, [*buffer[:5], None], (0.1, 0.0, 5e-4, 0.1, 0.0, 0.2), (False, True) * 3, strict=True)]
+
+    together = parts()
+    alone = [elementwise.SGDPart(*(None if a is None else a.copy(order="K") for a in part[:3]), *part[3:])
+             for part in together]
+    with calls() as seen:
+        elementwise.sgd(together, lr=0.1, momentum=0.9, nesterov=True)
+    assert sorted(seen.values()) == [1, 1, 2] and seen["f32_sgd[numpy]"] == 2, seen
+    for a, b in zip(together, alone, strict=True):
+        with use_backend("numpy"):
+            elementwise.sgd([b], lr=0.1, momentum=0.9, nesterov=True)
+        assert all(x is y is None or same_bits(x, y) for x, y in zip(a[:3], b[:3], strict=True))
+
+
+def test_sgd_changes_nothing_where_it_refuses(needs_c):
+    p = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="b must have the shape of a"):
+        elementwise.sgd([elementwise.SGDPart(p, p.copy()), elementwise.SGDPart(X, X[0])], lr=0.1)
+    assert (p == 1).all()
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -124,7 +157,8 @@ X = np.zeros((2, 3, 4, 4), np.float32)
     (lambda: elementwise.add(X, X[:1]), ValueError, "b must have the shape of a"),
     (lambda: elementwise.add(X, X, out=X[0]), ValueError, "out must be float32 of shape"),
     (lambda: elementwise.add_relu(X, X.astype(float)), TypeError, "b is float64, but a is float32"),
-    (lambda: elementwise.sgd(X, X[0], None, lr=0.1), ValueError, "b must have the shape of a"),
+    (lambda: elementwise.sgd([elementwise.SGDPart(X, X[0])], lr=0.1), ValueError, "b must have the shape of a"),
+    (lambda: elementwise.sgd([elementwise.SGDPart(X, X, X.astype(float))], lr=0.1), TypeError, "b is float64"),
 ])
 def test_refusals_name_the_argument(call, error, words):
     with pytest.raises(error, match=words):
