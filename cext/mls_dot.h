@@ -30,10 +30,11 @@
 
 enum { MLP_MLS_MAGIC = 0x4B400000, MLP_MLS_MOST_CHUNKS = 8 };
 
-/* |code| to integers in tables of 16; the sign of the code is put back and the bias added. */
+/* |code| to integers in tables of 16; the sign of the code is put back and the bias added. Where no code is beyond 7,
+ * `few`, the lower four bits tell codes of both signs apart: a table of these does all at once. */
 typedef struct {
-    int8_t table[MLP_MLS_MOST_CHUNKS][16];
-    int chunks;
+    int8_t table[MLP_MLS_MOST_CHUNKS][16], by_bits[16];
+    int chunks, few;
     int bias;
 } mlp_mls_decode;
 

@@ -24,6 +24,9 @@ typedef float FLOATS __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BY
 MLP_INLINE __m128i NAME(mlp_mls_dot_decode_16)(const mlp_mls_decode *d, __m128i code)
 {
     const __m128i bias = _mm_set1_epi8((char)d->bias), low = _mm_set1_epi8(0x70), chunk = _mm_set1_epi8(16);
+    if (d->few)
+        return _mm_add_epi8(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)d->by_bits),
+                                             _mm_and_si128(code, _mm_set1_epi8(15))), bias);
     __m128i level = _mm_abs_epi8(code), whole = _mm_setzero_si128();
     for (int k = 0; k < d->chunks; k++) {   /* an index with its top bit set picks a zero */
         __m128i index = _mm_adds_epu8(level, low), table = _mm_loadu_si128((const __m128i *)d->table[k]);

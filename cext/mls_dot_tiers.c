@@ -112,5 +112,10 @@ void mlp_mls_plan_decode(mlp_mls_decode *d, const int16_t *table)
         if (table[i])
             d->chunks = i / 16 + 1;
         d->bias = table[i] > d->bias ? table[i] : d->bias;
+        d->few = table[i] ? i < 8 : d->few;
+    }
+    for (int i = 0; i < 8; i++) {
+        d->by_bits[-i & 15] = (int8_t)-table[i];
+        d->by_bits[i] = (int8_t)table[i];
     }
 }
