@@ -128,7 +128,7 @@ int mlp_lns_encode(const float *x, void *codes, int width, int ndim, const int64
                    const double *values, int log_lattice, int log_gamma, int top, int rule, const uint32_t *key,
                    uint64_t offset, uint32_t *largest);
 int mlp_lns_decode(const void *codes, float *x, int width, int ndim, const int64_t *shape, const int64_t *scale_steps,
-                   const float *maximum, const double *values, int top);
+                   const float *maximum, const double *values, int top); /* MLP_BAD_CODE: one is beyond top */
 
 /* dot8_*.c: contractions of integers of magnitude at most 127, or of 130 * 127 in two planes of digits, exact. A result
  * is (double)sum * (row_scale[output channel] * lane_scale[image]) rounded to float; lane_scale is padded to a multiple

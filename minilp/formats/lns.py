@@ -6,6 +6,7 @@ the widths and the treatment of zero written here are our re-implementation unde
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -250,6 +251,10 @@ class LNS(Format):
 
     def __str__(self) -> str:
         """Such as ``LNS(bits=8, gamma=8)``, and whatever else is not at its default."""
+        return self._words
+
+    @functools.cached_property
+    def _words(self) -> str:
         words = [word for word in super().__str__()[4:-1].split(", ") if not word.startswith(("bits=", "gamma="))]
         return f"LNS({', '.join([f'bits={self.bits}', f'gamma={self.gamma}', *words])})"
 

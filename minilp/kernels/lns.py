@@ -5,6 +5,7 @@ Each function takes arrays of any shape and strides, runs the C kernel or its Nu
 """
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from minilp.kernels.reference_quantise import INFINITY_BITS
 from minilp.kernels.storage import Layout, flat_storage, from_storage
 
 LARGEST_TOP, LARGEST_GAMMA = 2**15, 2**15
+BAD_CODE = 5
 
 
 def code_dtype(top: int) -> np.dtype[Any]:
@@ -116,9 +118,9 @@ def lns_decode(codes: np.ndarray, maximum: np.ndarray, gamma: int, top: int) -> 
     codes = require(codes, code_dtype(top), "lns_decode", "codes")
     maximum = _check("lns_decode", maximum, gamma, top, codes.shape)
     flat, order = flat_storage(codes)
-    if flat.size and (flat.max() > top or flat.min() < -top):
-        raise ValueError(f"lns_decode: codes must lie in [{-top}, {top}], got {flat.min()} to {flat.max()}")
     if active() != "c" or not codes.size:
+        if flat.size and (flat.max() > top or flat.min() < -top):
+            raise _beyond(flat, top)
         return reference.decode(np.atleast_1d(codes), np.atleast_1d(maximum), gamma, top).reshape(codes.shape)
     found = np.empty(flat.size, np.float32)
     status = lib().mlp_lns_decode(
@@ -126,11 +128,18 @@ def lns_decode(codes: np.ndarray, maximum: np.ndarray, gamma: int, top: int) -> 
         *Layout.of(codes.shape, order, maximum.shape).arguments(),
         ffi.from_buffer("float[]", np.ascontiguousarray(maximum).reshape(-1)),
         ffi.from_buffer("double[]", reference.values(gamma, top)), top)
+    if status == BAD_CODE:
+        raise _beyond(flat, top)
     check(status, "lns_decode")
     count("lns_decode")
     return from_storage(found, codes.shape, order)
 
 
+def _beyond(codes: np.ndarray, top: int) -> ValueError:
+    return ValueError(f"lns_decode: codes must lie in [{-top}, {top}], got {codes.min()} to {codes.max()}")
+
+
+@functools.lru_cache(maxsize=256)
 def lns_table(maximum: float, gamma: int, top: int) -> np.ndarray:
     """What the codes -top .. top stand for under one maximum, by the rule of :func:`lns_decode`.
 
@@ -144,10 +153,12 @@ def lns_table(maximum: float, gamma: int, top: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 of length 2 top + 1.
+        float32 of length 2 top + 1, read-only: both passes of a step share it.
     """
     upper = (float(maximum) * reference.values(gamma, top)).astype(np.float32)
-    return np.concatenate([-upper[:0:-1], upper])
+    table = np.concatenate([-upper[:0:-1], upper])
+    table.flags.writeable = False
+    return table
 
 
 def _check(function: str, maximum: Any, gamma: int, top: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -115,6 +115,21 @@ def test_one_comparison_after_the_bucket_is_enough(gamma, between):
     assert np.array_equal(start + (m >= edges[start + 1]), np.searchsorted(edges[1:], m, side="right"))
 
 
+@pytest.mark.parametrize(("top", "code"), [(16, 17), (16, -17), (127, -128), (128, 129), (128, -32768), (300, 301),
+                                           (32768, 32769), (32768, -2**31)])
+def test_decoding_finds_a_code_beyond_the_top_wherever_it_stands(isa, top, code):
+    for shape, kept in (((1000,), (1,)), ((70_000,), (1,)), ((3, 50), (3, 1)), ((50, 3), (1, 3))):
+        codes = np.zeros(shape, lns.code_dtype(top))
+        maximum = np.ones(kept, np.float32)
+        codes.flat[[0, 1]] = top, -top
+        assert (lns.lns_decode(codes, maximum, 256, top).flat[:2] == (1, -1)).all()
+        for place in (0, codes.size // 2, codes.size - 1):
+            bad = codes.copy()
+            bad.flat[place] = code
+            with pytest.raises(ValueError, match=rf"codes must lie in \[-{top}, {top}\], got .*{code}"):
+                lns.lns_decode(bad, maximum, 256, top)
+
+
 def test_wrong_arguments_are_named(backend):
     x, one = np.ones(3, np.float32), np.ones(1, np.float32)
     for words, function in [
