@@ -182,7 +182,8 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
         )
     # Arrays somebody else may read later: an operation may return its incoming gradient, a view of it, the same array
     # twice, or a saved value. Everything else it returns is new and belongs to the engine (see Function.backward).
-    visible = [grad, *[v for v in node.saved if isinstance(v, np.ndarray)]]
+    visible = [v for v in (*returned, grad, *node.saved) if isinstance(v, np.ndarray)]
+    owners = [_owner(v) for v in visible]
     for i, (edge, expected, raw) in enumerate(zip(node.edges, node.inputs, returned, strict=True)):
         if edge is None or expected is None or raw is None:
             continue
@@ -196,17 +197,29 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
                 array = array.astype(dtype)
         except ValueError as error:
             raise ValueError(f"{name}.backward, argument {i}: {error}") from None
-        others = visible + [r for j, r in enumerate(returned) if j != i and isinstance(r, np.ndarray)]
-        owned = array.flags.writeable and not _shares_memory(array, others)
+        owned = array.flags.writeable and not _shares_memory(array, raw, visible, owners)
         deliver(edge, array, owned)
 
 
-def _shares_memory(array: Array, others: list[Array]) -> bool:
-    """Whether an array may share memory with one of the others; a plain loop, as this runs for every gradient."""
-    for other in others:
-        if np.may_share_memory(array, other):
+def _owner(array: Array) -> Array:
+    """The array that an array is a view of, or itself."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _shares_memory(array: Array, raw: Any, visible: list[Array], owners: list[Array]) -> bool:
+    """Whether a gradient may share memory with one of the visible arrays, among which what it came as stands once.
+
+    NumPy is asked only about views of one array, and about memory that is no array's: this runs for every gradient.
+    """
+    mine, itself = _owner(array), 0
+    for other, owner in zip(visible, owners, strict=True):
+        if other is raw:
+            itself += 1
+        elif (owner is mine or owner.base is not None or mine.base is not None) and np.may_share_memory(array, other):
             return True
-    return False
+    return itself > 1 and np.may_share_memory(array, raw)
 
 
 def _accumulate(leaf: Tensor, gradient: _Gradient) -> None:

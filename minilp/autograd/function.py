@@ -138,7 +138,7 @@ class Function:
             if isinstance(value, kind):
                 raise TypeError(f"{cls.__name__}: pass the Tensor {key!r} by position; keywords get no gradient")
         if is_grad_enabled():
-            needs = tuple(isinstance(a, kind) and a.requires_grad for a in args)
+            needs = tuple([isinstance(a, kind) and a.requires_grad for a in args])  # sooner than a generator
         else:
             needs = (False,) * len(args)
         ctx = Context(cls, needs)
@@ -147,12 +147,12 @@ class Function:
             raise TypeError(f"{cls.__name__}.forward returned a {type(out).__name__}, expected an ndarray")
         result = kind.wrap(np.asarray(out))
         if True in needs and result.dtype in FLOATS:
-            ctx.edges = tuple(
+            ctx.edges = tuple([
                 (a if a.grad_fn is None else a.grad_fn) if need else None for a, need in zip(args, needs, strict=True)
-            )
-            ctx.inputs = tuple(
+            ])
+            ctx.inputs = tuple([
                 (a.shape, a.dtype) if need else None for a, need in zip(args, needs, strict=True)
-            )
+            ])
             result.mark_computed(ctx)
         for watcher in watchers:
             watcher.forward(ctx, args, result.data)

@@ -6,6 +6,7 @@ code set, the scale equation and the rounding written here are our re-implementa
 """
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class PoT(Format):
             if getattr(self, field) not in options:
                 raise ValueError(f"PoT: {field} must be one of {', '.join(options)}, got {getattr(self, field)!r}")
 
-    @property
+    @functools.cached_property
     def emax(self) -> int:
         """Largest exponent k; the smallest is its negative."""
         return 2 ** (self.bits - 2) - 1

@@ -99,8 +99,8 @@ def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Arra
          scales: tuple[Array | float, Array | float] | None, result: Array, tops: tuple[int, int]) -> bool:
     """One call of the C core on stored operands; False where it does not apply."""
     first, second = (1.0, 1.0) if scales is None else scales
-    rows, lanes = np.empty(len(result)), np.zeros(-(-g.batch // LANES) * LANES)
-    rows[:], lanes[:g.batch] = second, first
+    rows = _numbers(second, len(result), len(result))
+    lanes = _numbers(first, g.batch, -(-g.batch // LANES) * LANES)
     digits = [ffi.NULL if table is None else pointer(table, "int8_t") for table in (digits_a, digits_b)]
     planes = [1 if table is None else len(table) for table in (digits_a, digits_b)]
     outs = (pointer(result), ffi.NULL) if result.dtype == np.float32 else (ffi.NULL, pointer(result, "int64_t"))
@@ -113,6 +113,23 @@ def _run(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Arra
         raise BadCode(f"dot8_{g.kind}: a code is beyond +-{tops[0]} in the first operand, or +-{tops[1]} in the second")
     check(status, f"dot8_{g.kind}")
     return True
+
+
+def _numbers(value: Array | float, count: int, length: int) -> Array:
+    """float64 of ``length``: ``value``, which is one number or ``count`` of them, then zeros."""
+    if isinstance(value, float):
+        return _repeated(value, count, length)
+    numbers = np.zeros(length)
+    numbers[:count] = value
+    return numbers
+
+
+@functools.lru_cache(maxsize=1024)
+def _repeated(value: float, count: int, length: int) -> Array:
+    """The same for one number: the scales of a training repeat from step to step."""
+    numbers = np.where(np.arange(length) < count, value, 0.0)
+    numbers.flags.writeable = False
+    return numbers
 
 
 def _in_pieces(a: Array, b: Array, g: Geometry, digits_a: Array | None, digits_b: Array | None,

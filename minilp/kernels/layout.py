@@ -80,7 +80,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     memory = np.empty(size + LINE, np.uint8)
     address = memory.ctypes.data if ffi is None else int(ffi.cast("uintptr_t", ffi.from_buffer(memory)))  # the faster
     start = -address % LINE
-    return memory[start:start + size].view(kind).reshape(shape)
+    return np.ndarray(shape, kind, memory, start)
 
 
 def empty_like_stored(x: Array) -> Array:
@@ -101,6 +101,8 @@ def check_pair(name: str, value: object, least: int) -> Pair:
     """
     if isinstance(value, (tuple, list)) and len(value) == 2:
         first, second = value
+        if type(first) is type(second) is int and first >= least and second >= least:  # hundreds of times a step
+            return first, second
         if isinstance(first, (int, np.integer)) and isinstance(second, (int, np.integer)) and min(value) >= least:
             return int(first), int(second)
     raise ValueError(f"{name} must be a pair of ints, each at least {least}, got {value!r}")

@@ -28,6 +28,7 @@ def top_code(bits: int) -> int:
     return span(bits) + 1
 
 
+@functools.lru_cache(maxsize=4096)
 def sum_bits(bits_a: int, bits_b: int, depth: int) -> int:
     """Bits that a sum of ``depth`` products can need: the largest sum is ``depth * 2**(span_a + span_b)``.
 
