@@ -135,6 +135,15 @@ def fine_tuned(path):
                                               for row in found["rows"] if row["lr"] == rates[row["optimizer"]]}
 
 
+def test_what_each_role_costs_in_translation_is_what_was_recorded(results, text):
+    loss = {(run.config.recipe.name, run.config.settings[1:]): run.measured("val_loss") for run in read(results)
+            if run.config.data == "multi30k" and run.config.epochs == 1}
+    role = {name: loss["potq", (f"{name}=none",)] for name in ("weight", "error", "last", "act")}
+    words = ("validation loss of {:.2f}, `fp32` {:.2f}; in between lie `potq` with weights in float32 ({:.2f}), with "
+             "errors ({:.2f}), with the output layer ({:.2f}) and with activations ({:.2f})")
+    assert words.format(loss["potq", ()], loss["fp32", ()], *role.values()) in " ".join(text.split())
+
+
 def test_fine_tuning_did_what_was_recorded(results, text):
     text = " ".join(text.split())
     before, accuracy = fine_tuned(results / "finetune-multi30k-reverse.json")
