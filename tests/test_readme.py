@@ -124,12 +124,12 @@ def test_translations_are_scored_as_recorded(results, text):
     row, = (line for line in text.splitlines() if line.startswith("| Multi30k"))
     scores = [re.match(r" ([0-9.]+)", cell)[1] for cell in row.split("|")[2:6]]
     assert scores == [f"{found[name, ()]:.2f}" for name in ("fp32", "potq", "mls", "lns-madam")]
-    coded = found["potq", ("attention=coded",)]
-    assert f"({coded:.2f} with attention's two products coded too)" in row
-    behind = [found["fp32", ()] - score for score in (found["potq", ()], coded, found["mls", ()],
+    last, coded = found["potq", ("last=none",)], found["potq", ("attention=coded",)]
+    assert f"({last:.2f} with the output layer float32, {coded:.2f} with attention's two products coded too)" in row
+    behind = [found["fp32", ()] - score for score in (found["potq", ()], last, coded, found["mls", ()],
                                                       found["lns-madam", ()])]
-    assert ("`potq` ends {:.2f} BLEU behind `fp32` (we aimed at 1.5; {:.1f} with attention coded), `mls` {:.1f} and "
-            "`lns-madam` {:.1f}".format(*behind)) in text
+    assert ("`potq` ends {:.2f} BLEU behind `fp32` (we aimed at 1.5; {:.2f} with the output layer float32, {:.1f} with "
+            "attention coded), `mls` {:.1f} and `lns-madam` {:.1f}".format(*behind)) in text
 
 
 def fine_tuned(path):
