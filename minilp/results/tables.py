@@ -67,12 +67,12 @@ class Line:
 def budget(config: TrainConfig) -> str:
     """What must be equal for two accuracies to stand in one table, as text.
 
-    Data, model, number of images and epochs, schedule, augmentation, decoding, and batches that somebody chose; not the
-    optimizer, its learning rate and its own batch size, which may belong to a recipe.
+    Data, model, number of images and epochs, batches, schedule, augmentation, decoding; not the optimizer and its
+    learning rate, which may belong to a recipe.
     """
     return json.dumps([config.data, config.data_options, config.train_images, config.model, config.model_options,
-                       config.epochs, "default" if _own_batches(config) else config.describe_batches(), config.schedule,
-                       config.augment, config.decode_options], sort_keys=True)
+                       config.epochs, config.describe_batches(), config.schedule, config.augment,
+                       config.decode_options], sort_keys=True)
 
 
 def describe_budget(lines: Sequence[Line]) -> str:
@@ -139,7 +139,8 @@ def unplanned(records: Iterable[Record]) -> list[Line]:
 def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
     """Float32 on the budget of a configuration; None where it is not recorded.
 
-    With the defaults otherwise; if there is none, with the schedule's settings of the configuration.
+    With the defaults otherwise; if there is none, with the schedule's settings of the configuration. Where batches are
+    the optimizer's default and float32 was not trained on such, float32 on its own.
 
     Parameters
     ----------
@@ -149,15 +150,17 @@ def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
         Where to look.
     """
     there = [entry for entry in records if not entry.diverged]
-    shared = [name for name in SHARED if name != "batch_size" or not _own_batches(config)]
     options = [f"{owner}.{key}={value}" for owner in ("model", "data", "decode")
                for key, value in getattr(config, f"{owner}_options").items()]
-    for schedule in ([], [line for line in config.settings if line.startswith("schedule.")]):
-        plain = TrainConfig.create(config.data, config.model, "fp32", settings=[*options, *schedule],
-                                   **{name: getattr(config, name) for name in shared})
-        same = record.but_seed(plain)
-        if lines := unplanned(entry for entry in there if record.but_seed(entry.config) == same):
-            return lines[0]
+    settings = [line for line in config.settings if line.startswith("schedule.")]
+    shared = {name: getattr(config, name) for name in SHARED}
+    own = [{**shared, "batch_size": None}] if _own_batches(config) else []
+    for given in (shared, *own):
+        for schedule in ([], settings):
+            plain = TrainConfig.create(config.data, config.model, "fp32", settings=[*options, *schedule], **given)
+            same = record.but_seed(plain)
+            if lines := unplanned(entry for entry in there if record.but_seed(entry.config) == same):
+                return lines[0]
     return None
 
 
@@ -181,9 +184,10 @@ def table(lines: Sequence[Line], records: Sequence[Record]) -> list[str]:
     ValueError
         If the budgets differ.
     """
-    if len({budget(line.config) for line in lines}) != 1:
+    if len(by_budget(lines)) != 1:
         raise ValueError("lines: expected trainings of one budget, got several")
-    base, unit, measure = baseline(lines[0].config, records), lines[0].config.task.unit, lines[0].measure
+    chosen = next((line for line in lines if not _own_batches(line.config)), lines[0])  # the least lenient
+    base, unit, measure = baseline(chosen.config, records), lines[0].config.task.unit, lines[0].measure
     if base is not None:
         base = dataclasses.replace(base, judged_by=measure)
     gap = "above fp32" if measure == "val_loss" else "gap to fp32, points"
@@ -236,10 +240,21 @@ def _seeds(records: Sequence[Record]) -> str:
 
 
 def by_budget(lines: Iterable[Line]) -> list[list[Line]]:
-    """Lines apart by budget, in the order in which budgets come first."""
-    groups: dict[str, list[Line]] = {}
+    """Lines apart by budget, in the order in which budgets come first.
+
+    Budgets that differ in the batches alone are one where all batches are their optimizers' defaults: these are part of
+    a recipe, as the learning rate is.
+    """
+    same: dict[str, list[Line]] = {}
     for line in lines:
-        groups.setdefault(budget(line.config), []).append(line)
+        same.setdefault(budget(line.config), []).append(line)
+    groups: dict[str, list[Line]] = {}
+    for key, group in same.items():
+        if all(_own_batches(line.config) for line in group):
+            rest = json.loads(key)
+            rest.remove(group[0].config.describe_batches())
+            key = json.dumps(rest)
+        groups.setdefault(key, []).extend(group)
     return list(groups.values())
 
 
