@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def _energy(axes: Any, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
                       fontsize="small")
     axes.set(xscale="log", xlabel=f"energy of a training {rows[0]['unit']}, uJ (operations only)",
              ylabel=rows[0]["score"])
-    axes.set_title(title, fontsize="small")
+    axes.set_title(textwrap.fill(title, 80), fontsize="small")  # a budget in words is longer than the axes
     axes.margins(x=0.2, y=0.1)
     axes.grid(alpha=0.3)
 
