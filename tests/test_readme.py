@@ -104,7 +104,9 @@ def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
     for words in (f"`potq` reaches {found['potq', ()]:.1f} %",
                   f"errors in float32 {found['potq', ('last.error=none',)]:.1f} %",
                   f"(`--set last.error.rounding=stochastic`) {score['rounding=stochastic']:.1f} %",
-                  f"`fp32` {found['fp32', ()]:.1f} %", f"do not help ({score['bits=6']:.1f} %)",
+                  f"`fp32` {found['fp32', ()]:.1f} %; with all weights or all activations in float32 instead it",
+                  f"it stays at {found['potq', ('weight=none',)]:.1f} and {found['potq', ('act=none',)]:.1f} %",
+                  f"do not help ({score['bits=6']:.1f} %)",
                   f"up from 1.5 on ({score['threshold=linear']:.1f} %)"):
         assert words in text
 
