@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from minilp import models, nn, optim, recipe, testing
+from minilp import PoT, models, nn, optim, recipe, testing
 from minilp.autograd import Tensor
 from minilp.recipe import Recipe
 from minilp.results import load_plan, read, tables
@@ -109,6 +109,14 @@ def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
                   f"do not help ({score['bits=6']:.1f} %)",
                   f"up from 1.5 on ({score['threshold=linear']:.1f} %)"):
         assert words in text
+
+
+def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
+    errors = np.full((1, 10), 0.1, np.float32)
+    errors[0, 3] = -0.9
+    rounded = PoT(5).encode(errors).decode()
+    assert rounded[0, 3] == -1 and (np.delete(rounded[0], 3) == 0.125).all()
+    assert "give nine errors of 0.125 against one of -1" in " ".join(text.split())
 
 
 def test_accuracies_are_those_of_the_recorded_runs(results, text):

@@ -17,6 +17,7 @@ from minilp.autograd.arrays import Array, unbroadcast
 from minilp.autograd.grad_mode import no_grad
 from minilp.kernels import elementwise as kernels
 from minilp.kernels.conversions import converted
+from minilp.kernels.storage import owner
 from minilp.watch import watchers
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
     # Arrays somebody else may read later: an operation may return its incoming gradient, a view of it, the same array
     # twice, or a saved value. Everything else it returns is new and belongs to the engine (see Function.backward).
     visible = [v for v in (*returned, grad, *node.saved) if isinstance(v, np.ndarray)]
-    owners = [_owner(v) for v in visible]
+    owners = [owner(v) for v in visible]
     for i, (edge, expected, raw) in enumerate(zip(node.edges, node.inputs, returned, strict=True)):
         if edge is None or expected is None or raw is None:
             continue
@@ -201,23 +202,16 @@ def _run_node(node: Context, grad: Array, deliver: Any) -> None:
         deliver(edge, array, owned)
 
 
-def _owner(array: Array) -> Array:
-    """The array that an array is a view of, or itself."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
 def _shares_memory(array: Array, raw: Any, visible: list[Array], owners: list[Array]) -> bool:
     """Whether a gradient may share memory with one of the visible arrays, among which what it came as stands once.
 
     NumPy is asked only about views of one array, and about memory that is no array's: this runs for every gradient.
     """
-    mine, itself = _owner(array), 0
-    for other, owner in zip(visible, owners, strict=True):
+    mine, itself = owner(array), 0
+    for other, theirs in zip(visible, owners, strict=True):
         if other is raw:
             itself += 1
-        elif (owner is mine or owner.base is not None or mine.base is not None) and np.may_share_memory(array, other):
+        elif (theirs is mine or theirs.base is not None or mine.base is not None) and np.may_share_memory(array, other):
             return True
     return itself > 1 and np.may_share_memory(array, raw)
 

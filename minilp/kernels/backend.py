@@ -18,7 +18,8 @@ from typing import Any
 TIERS = ("portable", "avx2", "avx512", "vnni", "amx")
 FAMILIES = ("auto", "shift", "emulate")
 STATUS = {1: "bad argument", 2: "out of memory", 3: "the accumulator could overflow",
-          4: "not supported by this machine or build"}
+          4: "not supported by this machine or build", 5: "a code beyond its format"}
+OVERFLOW, UNSUPPORTED, BAD_CODE = 3, 4, 5  # statuses that wrappers look for, see minilp_core.h
 
 
 class KernelError(RuntimeError):

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from minilp.kernels.backend import check, ffi, lib
+from minilp.kernels.backend import BAD_CODE, UNSUPPORTED, check, ffi, lib
 from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry
@@ -19,7 +19,6 @@ TERMS = 131072
 BASE = 130
 """Weight of the second digit of a number. Both digits of ``2**e``, e = 0 .. 14, and their difference fit int8, as
 ``2**7 = BASE - 2`` (our own derivation). The differences are multiplied too: three products, not four."""
-UNSUPPORTED, BAD_CODE = 4, 5
 LANES = 32
 
 

@@ -13,13 +13,12 @@ import numpy as np
 
 from minilp.kernels import magnitude
 from minilp.kernels import reference_lns as reference
-from minilp.kernels.backend import active, check, count, ffi, lib
+from minilp.kernels.backend import BAD_CODE, active, check, count, ffi, lib
 from minilp.kernels.quantise_checks import not_finite, require
 from minilp.kernels.reference_quantise import INFINITY_BITS
 from minilp.kernels.storage import Layout, flat_storage, from_storage
 
 LARGEST_TOP, LARGEST_GAMMA = 2**15, 2**15
-BAD_CODE = 5
 
 
 def code_dtype(top: int) -> np.dtype[Any]:

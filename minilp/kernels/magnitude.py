@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from minilp.kernels.reference_quantise import INFINITY_BITS
+from minilp.kernels.storage import owner
 
 Result = TypeVar("Result")
 
@@ -37,17 +38,11 @@ DISAGREES = -1  # the bits of no magnitude
 _notes: dict[int, _Note] = {}  # by id of the array that owns the memory
 
 
-def _owner(x: np.ndarray) -> np.ndarray:
-    while isinstance(x.base, np.ndarray):
-        x = x.base
-    return x
-
-
 def _about(x: np.ndarray) -> _Note | None:
     """The note on the memory of ``x``, if ``x`` is as much of it as the note was written for."""
-    owner = _owner(x)
-    this = _notes.get(id(owner))
-    return this if this is not None and this.owner() is owner and this.nbytes == x.nbytes else None
+    memory = owner(x)
+    this = _notes.get(id(memory))
+    return this if this is not None and this.owner() is memory and this.nbytes == x.nbytes else None
 
 
 def note(x: np.ndarray, bits: int, maxima: np.ndarray | None = None) -> None:
@@ -62,10 +57,10 @@ def note(x: np.ndarray, bits: int, maxima: np.ndarray | None = None) -> None:
     maxima : np.ndarray, optional
         float32 (C, N), for an activation: the largest magnitude of each channel of each sample.
     """
-    owner = _owner(x)
-    key = id(owner)
+    memory = owner(x)
+    key = id(memory)
     if bits < INFINITY_BITS:
-        _notes[key] = _Note(weakref.ref(owner, lambda _: _notes.pop(key, None)), x.nbytes, bits, maxima)
+        _notes[key] = _Note(weakref.ref(memory, lambda _: _notes.pop(key, None)), x.nbytes, bits, maxima)
 
 
 def noted(x: np.ndarray) -> int | None:
@@ -115,5 +110,5 @@ def trusting(x: np.ndarray, work: Callable[[], Result], look: Callable[[], int])
         this.trusted = False
     if this.bits == (look() if this.reported is None else this.reported):
         return result
-    _notes.pop(id(_owner(x)), None)
+    _notes.pop(id(owner(x)), None)
     return work()

@@ -11,7 +11,7 @@ import numpy as np
 
 from minilp.kernels import reference_minifloat as twin
 from minilp.kernels import table
-from minilp.kernels.backend import active, check, count, ffi, lib, vector_tier
+from minilp.kernels.backend import UNSUPPORTED, active, check, count, ffi, lib, vector_tier
 from minilp.kernels.float32 import pointer
 from minilp.kernels.layout import Pair, empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, geometry
@@ -21,7 +21,6 @@ from minilp.kernels.quantise_run import by_numpy, encode_c
 from minilp.kernels.reference_table import scaled
 
 LANES = 32  # images that C reads scales for at once
-UNSUPPORTED = 4
 
 
 def encode(x: Array, exponent: Array, man: int, emin: int, top: int, stream: Any = None, name: str = "x") -> Array:

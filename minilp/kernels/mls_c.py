@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels.backend import backend, check, count, ffi, kernel_family, lib, vector_tier
+from minilp.kernels.backend import UNSUPPORTED, backend, check, count, ffi, kernel_family, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 
 SUMMED = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}
 """The axes of both operands that the groups of a sum follow."""
-UNSUPPORTED = 4  # a status: kernels of this tier hold no sums as large
 POINTERS = {"b": "int8_t *", "h": "int16_t *", "i": "int32_t *", "f": "float *"}  # by NumPy's one-letter names
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from minilp.kernels import dot8, pot_emulate, reference_pot
-from minilp.kernels.backend import check, count, ffi, lib, vector_tier
+from minilp.kernels.backend import BAD_CODE, OVERFLOW, UNSUPPORTED, check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
 
-OVERFLOW, UNSUPPORTED, BAD_CODE = 3, 4, 5
 C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 

@@ -12,6 +12,19 @@ from minilp.kernels.conversions import converted
 from minilp.kernels.layout import is_chwn
 
 
+def owner(x: np.ndarray) -> np.ndarray:
+    """The array that ``x`` is a view of, or ``x`` itself.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Any shape, dtype and strides.
+    """
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
 def storage_order(x: np.ndarray) -> tuple[int, ...]:
     """The axis permutation that lists ``x`` in memory order, outermost first; ties keep their logical order.
 

@@ -251,9 +251,7 @@ def by_budget(lines: Iterable[Line]) -> list[list[Line]]:
     groups: dict[str, list[Line]] = {}
     for key, group in same.items():
         if all(_own_batches(line.config) for line in group):
-            rest = json.loads(key)
-            rest.remove(group[0].config.describe_batches())
-            key = json.dumps(rest)
+            key = f"defaults, {budget(dataclasses.replace(group[0].config, batch_size=1))}"
         groups.setdefault(key, []).extend(group)
     return list(groups.values())
 
