@@ -109,6 +109,7 @@ class _Twin:
         self.model: Any = rival.build(config.model)
         self.model.load_state_dict({name: torch.as_tensor(np.array(array))
                                     for name, array in self.session.model.state_dict().items()})
+        torch.nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)  # faster on a processor
         momentum = config.momentum or 0.0
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=config.lr, momentum=momentum,
                                          nesterov=momentum > 0, weight_decay=config.weight_decay)
@@ -163,7 +164,7 @@ class _Twin:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.session.optimizer.param_groups[0]["lr"]
             self.optimizer.zero_grad()
-            x, y = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+            x, y = _tensor(images), torch.from_numpy(labels)
             logits = self.model(x)
             loss = torch.nn.functional.cross_entropy(logits, y)
             if not np.isfinite(loss.item()):
@@ -188,7 +189,7 @@ class _Twin:
         self.model.eval()
         with torch.no_grad():
             for images, labels in Loader(dataset, self.config.batch_size, shuffle=False).epoch(0):
-                logits = self.model(torch.from_numpy(np.ascontiguousarray(images)))
+                logits = self.model(_tensor(images))
                 y = torch.from_numpy(labels)
                 loss_sum += torch.nn.functional.cross_entropy(logits, y, reduction="sum").item()
                 correct += int((logits.argmax(1) == y).sum())
@@ -203,3 +204,10 @@ class _Twin:
         memory = io.BytesIO()
         torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": epoch}, memory)
         files.write_atomic(file, memory.getvalue())
+
+
+def _tensor(images: np.ndarray) -> Any:
+    """Images as a torch tensor in the layout in which torch is fastest on a processor."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images)).contiguous(memory_format=torch.channels_last)
