@@ -215,6 +215,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
                      "every seed (default all)")
     sub.add_argument("--augment", metavar="NAME", help="none or crop_flip (default for cifar10)")
     sub.add_argument("--seed", type=WHOLE, metavar="S", help="of everything random (default 0)")
+    sub.add_argument("--init", metavar="RUN", help="begin with the weights that another run ended with, of any recipe")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change the recipe, model, optimizer or schedule, such as act.bits=4, mls.group=n, "
                           "model.shortcut=A, schedule.pct_start=0.1, "

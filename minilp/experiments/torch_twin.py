@@ -69,9 +69,10 @@ def train(data: str = "cifar10", model: str = "resnet20", *, settings: Iterable[
         raise ValueError(f"recipe: the torch twin is float32 (fp32), got {recipe!r}")
     options = {key: value for key, value in options.items() if key != "save_every"}  # its checkpoints end epochs
     config = TrainConfig.create(data, model, Recipe(name=NAME), settings=settings, threads=threads, **options)
-    if (config.optimizer, config.model_options, config.accumulate, config.label_smoothing) != ("sgd", {}, 1, 0.0):
-        raise ValueError("the torch twin has sgd, no options of the model, no accumulation and no label smoothing, got "
-                         f"{config.optimizer!r}, {config.model_options}, {config.accumulate}, {config.label_smoothing}")
+    fixed = {"optimizer": "sgd", "model_options": {}, "accumulate": 1, "label_smoothing": 0.0, "init": None}
+    for name, only in fixed.items():
+        if getattr(config, name) != only:
+            raise ValueError(f"{name}: the torch twin has only {only!r}, got {getattr(config, name)!r}")
     run, _ = choose(out, config.name, resume)
     before = torch.get_num_threads(), current_threads()
     try:

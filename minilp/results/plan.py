@@ -37,7 +37,7 @@ from minilp.results import record
 from minilp.training import TrainConfig
 
 OPTIONS = ("data", "model", "recipe", "epochs", "batch_size", "accumulate", "optimizer", "lr", "momentum",
-           "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "save_every")
+           "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "init", "save_every")
 FOR_THE_REPORT = ("table", "label", "note")
 ENTRY = (*OPTIONS, "set", "seed", "seeds", *FOR_THE_REPORT)
 PLAN = ("title", "about", "order", "score", "plot", "defaults", "runs")

@@ -178,6 +178,7 @@ def departures(config: TrainConfig, but: Collection[str] = ()) -> list[str]:
     usual = TrainConfig.create(config.data, config.model, config.recipe, optimizer=config.optimizer)
     chosen = TrainConfig.create(config.data, config.model, config.recipe).optimizer
     words = [] if config.optimizer == chosen else [config.optimizer]
+    words += [] if config.init is None or "init" in but else [f"from-{pathlib.Path(config.init).name}"]
     for name, short in (("batch_size", "b"), ("accumulate", "x"), ("lr", "lr"), ("momentum", "momentum"),
                         ("weight_decay", "wd"), ("schedule", ""), ("label_smoothing", "smoothing"), ("augment", "")):
         value = getattr(config, name)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG mirror)"}
 """What tables call a data set: the pictures that were at hand are a JPEG copy of the original."""
 
 NOT_RUN = "not run yet"
-SHARED = ("epochs", "batch_size", "accumulate", "label_smoothing", "schedule", "augment", "train_images")
+SHARED = ("epochs", "batch_size", "accumulate", "label_smoothing", "schedule", "augment", "train_images", "init")
 """Fields of a configuration that all trainings of a budget have in common."""
 
 
@@ -67,12 +68,12 @@ class Line:
 def budget(config: TrainConfig) -> str:
     """What must be equal for two accuracies to stand in one table, as text.
 
-    Data, model, number of images and epochs, batches, schedule, augmentation, decoding; not the optimizer and its
-    learning rate, which may belong to a recipe.
+    Data, model, number of images and epochs, batches, schedule, augmentation, decoding, weights to begin with; not the
+    optimizer and its learning rate, which may belong to a recipe.
     """
     return json.dumps([config.data, config.data_options, config.train_images, config.model, config.model_options,
                        config.epochs, config.describe_batches(), config.schedule, config.augment,
-                       config.decode_options], sort_keys=True)
+                       config.decode_options, config.init], sort_keys=True)
 
 
 def describe_budget(lines: Sequence[Line]) -> str:
@@ -85,7 +86,8 @@ def describe_budget(lines: Sequence[Line]) -> str:
     batches = list(dict.fromkeys(line.config.describe_batches() for line in lines))
     return ", ".join([*words, f"{config.epochs} epoch{'s' * (config.epochs > 1)}",
                       " or ".join(batches) + (" (the optimizer's default)" if len(batches) > 1 else ""),
-                      f"schedule {config.schedule}", f"augmentation {config.augment}"])
+                      f"schedule {config.schedule}", f"augmentation {config.augment}",
+                      *([] if config.init is None else [f"from the weights of {pathlib.Path(config.init).name}"])])
 
 
 def _own_batches(config: TrainConfig) -> bool:
@@ -154,6 +156,8 @@ def baseline(config: TrainConfig, records: Iterable[Record]) -> Line | None:
                for key, value in getattr(config, f"{owner}_options").items()]
     settings = [line for line in config.settings if line.startswith("schedule.")]
     shared = {name: getattr(config, name) for name in SHARED}
+    if config.init is not None and config.optimizer == "sgd":  # nobody's default goes on from trained weights
+        shared.update({name: getattr(config, name) for name in ("lr", "momentum", "weight_decay")})
     own = [{**shared, "batch_size": None}] if _own_batches(config) else []
     for given in (shared, *own):
         for schedule in ([], settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import shlex
 from collections.abc import Iterable, Mapping
@@ -94,6 +95,9 @@ class TrainConfig:
     decode_options : dict
         How translations are made for BLEU (``--set decode.beam_size=4``, ``decode.length_penalty=1``); greedily by
         default.
+    init : str or None
+        A run directory whose last weights this training begins with, as given; None for fresh ones. Its recipe may have
+        been another (:func:`minilp.training.initial.load_weights`).
     root : str or None
         Folder of downloaded data sets.
     threads : int or None
@@ -123,6 +127,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     decode_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    init: str | None = None
     root: str | None = None
     threads: int | None = None
     save_every: int = 0
@@ -179,6 +184,8 @@ class TrainConfig:
         if unknown := set(chosen) - known:
             raise ValueError(f"{sorted(unknown)[0]}: not an argument of a training; there are "
                              f"{', '.join(sorted(known))}")
+        if chosen.get("init") is not None:
+            chosen["init"] = os.fspath(chosen["init"])
         if chosen.get("root") is not None:
             chosen["root"] = str(pathlib.Path(chosen["root"]).expanduser().resolve())
         if (chosen["optimizer"], chosen["schedule"]) == ("madam", "onecycle"):
@@ -255,7 +262,7 @@ class TrainConfig:
             return "from Python, with this recipe: minilp.train(recipe=...)"
         words = ["minilp", "train"]
         for name in ("data", "model", "epochs", "batch_size", "accumulate", "optimizer", "lr", "momentum",
-                     "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "seed", "root"):
+                     "weight_decay", "schedule", "label_smoothing", "augment", "train_images", "seed", "init", "root"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         words += ["--recipe", self.recipe.name]

@@ -17,6 +17,7 @@ from minilp.report import describe_recipe
 from minilp.training import checkpoint, machine, plots, rundir
 from minilp.training.config import MAY_CHANGE, TrainConfig
 from minilp.training.diverged import Diverged
+from minilp.training.initial import load_weights
 from minilp.training.outcome import outcome
 from minilp.training.progress import Progress, interruptible
 from minilp.training.run_energy import describe
@@ -72,6 +73,7 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
           lr: float | None = None, momentum: float | None = None, weight_decay: float | None = None,
           schedule: str | None = None, accumulate: int | None = None, label_smoothing: float | None = None,
           augment: str | None = None, train_images: int | None = None, seed: int | None = None,
+          init: str | os.PathLike[str] | None = None,
           settings: Iterable[str] | Mapping[str, Any] = (),
           root: str | os.PathLike[str] | None = None, threads: int | None = None, save_every: int | None = None,
           out: str | os.PathLike[str] | None = None, resume: bool = False, quiet: bool = False) -> Result:
@@ -89,6 +91,9 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
     epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, accumulate, label_smoothing, augment, \
     train_images, seed, settings
         See :class:`~minilp.training.TrainConfig`; None means the default of the data set, the optimizer or the recipe.
+    init : path, optional
+        Begin with the weights that another run ended with, of any recipe: post-training quantisation and fine-tuning
+        from float32.
     root, threads, save_every
         The same; a resumed run may name these anew.
     out : path, optional
@@ -118,7 +123,7 @@ def train(data: str | None = None, model: str | None = None, recipe: str | Recip
         "data": data, "model": model, "recipe": recipe, "epochs": epochs, "batch_size": batch_size,
         "optimizer": optimizer, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
         "accumulate": accumulate, "label_smoothing": label_smoothing, "augment": augment, "train_images": train_images,
-        "seed": seed,
+        "seed": seed, "init": None if init is None else os.fspath(init),
         "root": None if root is None else os.fspath(root), "threads": threads, "save_every": save_every}
     config = TrainConfig.create(**{k: v for k, v in given.items() if v is not None}, settings=settings)
     run, hint = rundir.choose(out, config.name, resume)
@@ -163,17 +168,19 @@ class _Training:
         self.splits = self.task.load(config)
         self.size = self.task.size(self.splits.train)
         self.session = Session(config, self.splits.train)
-        self.resumed = False
+        self.resumed = self.run.started and self.run.file(rundir.CHECKPOINT).exists()
+        self.begun = "" if config.init is None or self.resumed else load_weights(
+            self.session.model, config.init, self.task.files(self.splits.train))
         self.log_lines = 0
 
     def run_all(self, hint: str) -> Result:
         """Train until the last epoch, or until something ends it early."""
         session, run, config = self.session, self.run, self.config
-        if run.file(rundir.CHECKPOINT).exists() and run.started:
+        if self.resumed:
             arrays, meta = checkpoint.load(run.file(rundir.CHECKPOINT))
             session.restore(arrays, meta)
             run.rewind(meta["epoch"], meta["log_lines"])
-            self.log_lines, self.resumed = meta["log_lines"], True
+            self.log_lines = meta["log_lines"]
         else:
             run.begin(config, self.task.files(self.splits.train))
         progress = self.progress = Progress(config.epochs * self.size, session.epoch * self.size + session.seen,
@@ -198,6 +205,7 @@ class _Training:
         lines = [machine.first_line(config.recipe), f"recipe {describe_recipe(config.recipe)}",
                  *(f"{config.data_name}: {words}" for words in self.task.says(self.splits)),
                  f"{config.model}: {parameters:,} parameters",
+                 *([f"weights of {self.begun}"] if self.begun else []),
                  f"{config.epochs} epochs, {config.describe_batches()}, {config.describe_optimizer()}, augment "
                  f"{config.augment}, seed {config.seed}"]
         for line in lines:

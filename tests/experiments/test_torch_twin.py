@@ -88,7 +88,8 @@ def test_divergence_is_recorded(torch, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(("given", "words"), [({"recipe": "potq"}, "recipe: .*'potq'"), ({"optimizer": "adamw"}, "sgd"),
-                                              ({"settings": ["model.width=8"]}, "width"), ({"model": "vgg11"}, "twin")])
+                                              ({"settings": ["model.width=8"]}, "width"), ({"model": "vgg11"}, "twin"),
+                                              ({"init": "runs/x"}, "init: .*only None, got 'runs/x'")])
 def test_what_it_has_not_is_refused(torch, pictures, tmp_path, given, words):
     with pytest.raises(ValueError, match=words):
         torch_twin.train(**{**pictures, **given}, out=tmp_path / "run")

@@ -72,7 +72,7 @@ def test_a_record_is_found_by_its_configuration_and_not_by_its_name(write, tmp_p
                               settings=["weight.bits=4", "act.bits=4", "error.bits=4"])
     assert find(records, same) is records[0]
     for change in ({"seed": 1}, {"epochs": 3}, {"lr": 0.1}, {"train_images": 10}, {"settings": ["pot.bits=6"]},
-                   {"recipe": "fp32", "settings": []}, {"model": "resnet32"}):
+                   {"recipe": "fp32", "settings": []}, {"model": "resnet32"}, {"init": "runs/x"}):
         other = TrainConfig.create(**{**spelled, "settings": ["pot.bits=4"], **change})
         assert find(records, other) is None, change
 
@@ -84,6 +84,8 @@ def test_a_record_is_found_by_its_configuration_and_not_by_its_name(write, tmp_p
     ({"recipe": "lns-madam", "epochs": 3, "optimizer": "sgd"}, "cifar10-resnet20-lns-madam-e3-sgd-s0"),
     ({"recipe": "mls", "settings": ["layer1.*:act=none"], "schedule": "cosine"},
      "cifar10-resnet20-mls-e30-cosine-layer1._act=none-s0"),
+    ({"recipe": "potq", "epochs": 3, "lr": 0.02, "init": "runs/float"},
+     "cifar10-resnet20-potq-e3-from-float-lr0.02-s0"),
 ])
 def test_names_say_what_departs_from_the_defaults(given, name):
     assert record_name(TrainConfig.create("cifar10", "resnet20", **given)) == name

@@ -106,6 +106,17 @@ def test_a_schedule_with_settings_is_held_against_float32_with_the_same(write, t
     assert cells(text, "potq `schedule.pct_start=0.1`")[3] == "-5.00"
 
 
+def test_trainings_from_other_weights_are_held_against_float32_from_the_same(write, tmp_path):
+    shared = {"init": "runs/float", "lr": 0.02}
+    for given, accuracy in (({}, 0.9), (shared, 0.8), ({**shared, "init": "runs/other"}, 0.7)):
+        write(accuracy, **given)
+    write(0.75, recipe="potq", **shared)
+    text, _ = render(read(tmp_path / "results"), [])
+    row, = (line for line in text.splitlines() if line.startswith("| potq"))
+    assert "| 75.00 | -5.00 |" in row
+    assert text.count("from the weights of float:") == 1 and text.count("from the weights of other:") == 1
+
+
 def test_a_plan_may_judge_by_the_validation_loss(write, tmp_path):
     for loss, recipe in ((2.0, "fp32"), (2.5, "potq")):
         path = write(0.1, recipe=recipe)
