@@ -6,6 +6,7 @@ import argparse
 from minilp import figures
 from minilp.results import reporting, sweeping
 from minilp.results.repeat import repeated
+from minilp.results.summary import refresh
 
 
 def add_sweep(sub: argparse.ArgumentParser) -> None:
@@ -31,6 +32,8 @@ def add_results(sub: argparse.ArgumentParser) -> None:
                      help=f"folder of the plans (default {reporting.PLANS})")
     sub.add_argument("--repeated", nargs="+", metavar="RUN", help="write nothing; say whether these finished trainings "
                      "gave the numbers that are recorded for their configurations, to the last digit")
+    sub.add_argument("--readme", metavar="FILE", help="also write the tables anew that stand in this file between "
+                     "'<!-- minilp results: PLAN -->' and '<!-- end -->'")
     sub.set_defaults(run=_results)
 
 
@@ -47,6 +50,8 @@ def _results(args: argparse.Namespace) -> int:
         print(*found, sep="\n")
         return 0 if all(found) else 1
     print(f"wrote {reporting.report(args.results, args.plans)}")
+    if args.readme:
+        print(f"wrote {refresh(args.readme, args.results, args.plans)}")
     if not figures.available():
         print(figures.MISSING)
     return 0

@@ -211,9 +211,9 @@ def _cells(line: Line, base: Line | None) -> list[str]:
     scores, diverged = line.scores, [entry.config.seed for entry in line.records if entry.diverged]
     accuracy, gap = (NOT_RUN if not line.records else "-"), "-"
     if scores:
-        accuracy = _spread(scores, "")
+        accuracy = spread(scores)
         if base is not None:
-            gap = _spread([score - float(np.mean(base.scores)) for score in scores], "+")
+            gap = spread([score - float(np.mean(base.scores)) for score in scores], "+")
     if diverged:
         accuracy = f"{accuracy if scores else ''} diverged (seed {', '.join(map(str, diverged))})".strip()
     there = len(line.records)
@@ -233,7 +233,8 @@ def command(line: Line) -> str:
     return torch_twin.command(config) if config.recipe.name == torch_twin.NAME else config.command()
 
 
-def _spread(values: Sequence[float], sign: str) -> str:
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """A mean, and where there are several values the least and the largest; all signed if ``sign`` is ``"+"``."""
     mean = f"{np.mean(values):{sign}.2f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):{sign}.2f} .. {max(values):{sign}.2f})"
 
