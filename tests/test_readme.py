@@ -81,6 +81,8 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     assert f"{variant} with the errors of its last layer rounded stochastically" in words
     assert f"stochastic rounding there leaves {variant} of the {behind['potq']} points" in words
     assert f"`lns-madam` ends {behind['lns-madam']} points behind" in words
+    assert f"`mls` ends {behind['mls']} points behind" in words
+    assert f"After 15 epochs `mls` is {behind['mls']} points behind `fp32`" in words
     assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind" in words
 
 
