@@ -106,8 +106,9 @@ def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
 def test_what_activations_cost_from_float32s_weights_is_what_was_recorded(results, text):
     found = {(run.config.epochs, run.config.recipe.name, run.config.settings): run.score for run in read(results)
              if run.config.init is not None}
-    words = ("bring `potq` to {:.2f} %, with activations in float32 to {:.2f} %, with weights {:.2f} %, with errors "
-             "{:.2f} %, `fp32` to {:.2f} %. With nothing trained at all it is {:.2f} %;")
+    words = ("from the weights that `fp32` ended with (`lessons/plans/gaps.json`, `--init`), three epochs at a tenth "
+             "of the rate bring `potq` to {:.2f} %, with activations in float32 to {:.2f} %, with weights {:.2f} %, "
+             "with errors {:.2f} %, `fp32` to {:.2f} %. With nothing trained at all it is {:.2f} %;")
     tuned = [found[3, "potq", tuple(given)] for given in ([], ["act=none"], ["weight=none"], ["error=none"])]
     text = " ".join(text.split())
     assert words.format(*tuned, found[3, "fp32", ()], found[1, "potq", ()]) in text

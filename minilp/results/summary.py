@@ -76,12 +76,31 @@ def refresh(path: str | os.PathLike[str], results: str | os.PathLike[str] = RESU
     """
     path = pathlib.Path(path)
     named = (load_plan(plan) for plan in sorted(pathlib.Path(plans).glob("*.json")))
-    files.write_atomic(path, replaced(path.read_text(), named, record.read(results)).encode())
+    files.write_atomic(path, replaced(path.read_text(encoding="utf-8"), named, record.read(results)).encode())
     return path
 
 
 def replaced(text: str, plans: Iterable[Plan], records: Sequence[Record]) -> str:
-    """A text with its marked tables as the records give them; see :func:`refresh`."""
+    """A text with its marked tables as the records give them.
+
+    Parameters
+    ----------
+    text : str
+        See :func:`refresh`.
+    plans : iterable of Plan
+        Those that marks may name.
+    records : sequence of Record
+        All there are.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If nothing is marked, or a mark names a plan that is not there.
+    """
     known = {plan.name: plan for plan in plans}
     names = [found[2] for found in MARK.finditer(text)]
     if not names:
