@@ -268,6 +268,21 @@ def test_formats_with_tables_run_through_the_table_kernel_exactly(both_backends)
     assert list(how) == ["conv2d: Fixed(bits=8) x Fixed(bits=4) in integers (table kernel)"]
 
 
+def test_powers_of_two_meet_integers_in_integers(both_backends):
+    """Images in 8-bit fixed point under power-of-two weights and errors: every product is a shift, and exact."""
+    x, w = RNG.standard_normal((2, 3, 8, 8)).astype(np.float32), RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    g = RNG.standard_normal((2, 4, 8, 8)).astype(np.float32)
+    with contract.executed() as how:
+        y, dx, dw = coded(Roles(weight=PoT(5), act=Fixed(8), error=PoT(5)), x, w, g)
+    mixed = "Fixed(bits=8) in integers (table kernel)"
+    assert {f"conv2d_weight_grad: PoT(bits=5) x {mixed}",
+            "conv2d: Fixed(bits=8) x PoT(bits=5) in integers (table kernel)"} < set(how)
+    qx, qw, qg = Fixed(8).encode(x), PoT(5).encode(w), PoT(5).encode(g)
+    assert np.array_equal(y, float64_oracle(qx, qw, Spec("conv2d", padding=(1, 1))))
+    assert np.array_equal(dx, float64_oracle(qg, qw, Spec("conv2d_input_grad", padding=(1, 1), size=(8, 8))))
+    assert np.array_equal(dw, float64_oracle(qg, qx, Spec("conv2d_weight_grad", padding=(1, 1), size=(3, 3))))
+
+
 def test_a_users_straight_through_rule_sees_the_float_tensor():
     x = RNG.standard_normal((2, 3, 5, 5)).astype(np.float32)
     _, dx, _ = coded(Roles(weight=PoT(5), act=Halves(), error=PoT(5)), x,

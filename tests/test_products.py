@@ -113,6 +113,18 @@ def test_scales_far_apart_take_the_careful_way():
     np.testing.assert_allclose(result, wide, rtol=1e-5, atol=1e-6 * np.abs(wide).max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_powers_of_two_times_integers_are_exact(kind, isa):
+    a, _, spec = operands(PoT(5), kind)
+    _, b, _ = operands(Fixed(8), kind, seed=1)
+    with contract.executed() as how:
+        result = multiply(a, b, spec)
+    assert list(how) == [f"{kind}: PoT(bits=5) x Fixed(bits=8) in integers (table kernel)"]
+    np.testing.assert_array_equal(result, exact.contraction(a.decode(), b.decode(), spec))
+    with use_backend("numpy"):
+        np.testing.assert_array_equal(multiply(a, b, spec), result)
+
+
 def test_a_scale_along_the_sum_is_refused():
     x = np.random.default_rng(0).standard_normal((2, 6, 8)).astype(np.float32)
     for fmt in (PoT(5), Fixed(8), Minifloat(4, 3), LNS()):

@@ -221,7 +221,8 @@ class Format(Costs, ABC):
         Returns
         -------
         numpy.ndarray or None
-            int8 of length 256, indexed by ``code & 255``, all magnitudes at most 127; None where there is none.
+            Of length 256, indexed by ``code & 255``: int8 with all magnitudes at most 127, or int16 where every entry
+            is 0 or +- a power of two up to 2^14; None where there is none.
         """
         return None
 
@@ -239,8 +240,8 @@ class Format(Costs, ABC):
         Returns
         -------
         numpy.ndarray or NotImplemented
-            float32, positive, of the tensor's shape with 1 for every axis not kept; NotImplemented, the default, if
-            the format has no such unit.
+            float32 or float64, positive, of the tensor's shape with 1 for every axis not kept; NotImplemented, the
+            default, if the format has no such unit.
         """
         return NotImplemented
 

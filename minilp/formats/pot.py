@@ -16,6 +16,7 @@ import numpy as np
 
 from minilp.formats import batched
 from minilp.formats.base import Format
+from minilp.formats.fixed import Fixed
 from minilp.formats.qtensor import QTensor
 from minilp.formats.rounding import Stream
 from minilp.formats.spec import Spec
@@ -202,18 +203,27 @@ class PoT(Format):
         return result
 
     def table(self) -> np.ndarray | None:
-        """Up to 4 bits: +-2^(|code| - 1), at most 64."""
-        if self.bits > 4:
+        """Up to 5 bits: +-2^(|code| - 1), at most 64 with 4 bits and 2^14 with 5. None with a modelled accumulator."""
+        if self.bits > 5 or self.accumulate == "int32":
             return None
-        table, codes = np.zeros(256, np.int8), self.codes()
+        codes = self.codes().astype(np.int16)
+        table = np.zeros(256, np.int8 if self.bits <= 4 else np.int16)
         table[codes] = np.sign(codes) << np.maximum(np.abs(codes) - 1, 0)
         return table
+
+    def unit(self, q: QTensor) -> np.ndarray:
+        """The smallest power, 2^(beta - emax), as float64: it may lie below float32."""
+        return np.ldexp(1.0, q.scales[0] - self.emax)
 
     def cost(self, other: Format) -> dict[str, int]:
         """One MF-MAC: an exponent add, a sign XOR, an accumulator add (64 bits wide where a product may exceed INT32).
 
-        The one-hot decode of the product's exponent is part of the accumulator's input and is not priced.
+        The one-hot decode of the product's exponent is part of the accumulator's input and is not priced. With an
+        integer of up to 8 bits it is a shift of that integer by the exponent, still without a product (our assumption;
+        up to 5 bits).
         """
+        if isinstance(other, Fixed) and other.bits <= 8 and self.bits <= 5:
+            return {"int32_shift": 1, "xor1": 1, "int32_add": 1}
         if not isinstance(other, PoT):
             return super().cost(other)
         accumulator = "int32_add" if 2 * (self.emax + other.emax) < 31 else "int64_add"

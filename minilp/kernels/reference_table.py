@@ -1,8 +1,9 @@
 """NumPy twin of the table kernel: integer contractions as matrix products of integer-valued floats.
 
-Products are at most 127^2, so float64 holds every sum of fewer than 2^39 of them exactly, in whatever order a matrix
-product adds; float32 does so while a sum stays below 2^24. Scales are applied in float64, and the cast to float32 is
-the one rounding wherever they are powers of two.
+Products of int8 are at most 127^2, so float64 holds every sum of fewer than 2^39 of them exactly, in whatever order a
+matrix product adds; float32 does so while a sum stays below 2^24. Products with powers of two, at most 2^28, leave room
+for 2^25 of them. Scales are applied in float64, and the cast to float32 is the one rounding wherever they are powers
+of two.
 """
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def sums(a: Array, b: Array, g: Geometry) -> Array:
     Parameters
     ----------
     a, b : np.ndarray
-        int8 integers of magnitude at most 127, 4-D, in the operand order of :func:`minilp.kernels.table.contract`.
+        4-D, in the operand order of :func:`minilp.kernels.table.contract`: int8 integers of magnitude at most 127, or
+        float64 ones up to 2^14.
     g : Geometry
 
     Returns
@@ -29,7 +31,8 @@ def sums(a: Array, b: Array, g: Geometry) -> Array:
     np.ndarray
         float32 or float64 with integer values; logical (N, ., ., .) view of CHWN storage, or (O, C / groups, KH, KW).
     """
-    dtype = np.float32 if g.depth * TOP * TOP < 2**24 else np.float64
+    small = a.dtype == b.dtype == np.int8 and g.depth * TOP * TOP < 2**24
+    dtype = np.float32 if small else np.float64
     parts = [reference_pot.contract_with(np.matmul, x.astype(dtype), y.astype(dtype), g.group())
              for x, y in reference_pot.group_operands(a, b, g)]
     return reference_pot.join_groups(parts, g)

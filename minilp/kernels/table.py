@@ -1,19 +1,25 @@
 """Contractions of codes that stand for small integers: the kernel that any format with a ``table()`` gets.
 
-A code's integer is ``table[code & 255]``, of magnitude at most 127. Sums of products are exact integers: int32 in the
-int8 engine (:mod:`minilp.kernels.dot8`), proven not to overflow and split into pieces where one could, then scaled and
-rounded to float32 once.
+A code's integer is ``table[code & 255]``: of magnitude at most 127, or 0 or a power of two up to 2^14, which takes two
+digits. Sums of products are exact integers: int32 in the int8 engine (:mod:`minilp.kernels.dot8`), proven not to
+overflow and split into pieces where one could, then scaled and rounded to float32 once.
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from minilp.kernels import dot8
+from minilp.kernels import dot8, reference_pot
 from minilp.kernels import reference_table as twin
 from minilp.kernels.backend import active, check, count, lib, tier
 from minilp.kernels.layout import Pair
 from minilp.kernels.pot_geometry import KINDS, Array, Geometry, geometry
 from minilp.kernels.storage import flat_storage, from_storage
+
+POWER_BITS = 15
+"""Levels of a power of two that two digits hold: 2^0 to 2^14."""
+POWER_TOP = 2 ** (POWER_BITS - 1)
 
 
 def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, scale_a: Array, scale_b: Array,
@@ -29,7 +35,8 @@ def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, s
     a, b : np.ndarray
         int8 or uint8 codes, any strides.
     table_a, table_b : np.ndarray
-        int8 of length 256, within +-127: the integer of each ``code & 255``.
+        Of length 256, the integer of each ``code & 255``: int8 within +-127, or int16 where every entry is 0 or
+        +- a power of two up to 2^14.
     scale_a, scale_b : np.ndarray
         float32 or float64, one-dimensional: value of a unit, one for the tensor or one for each slice along the axis
         that the contraction keeps (``Spec.kept``).
@@ -58,10 +65,10 @@ def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, s
     for name, x, table in (("a", a, table_a), ("b", b, table_b)):
         if x.dtype not in (np.int8, np.uint8):
             raise TypeError(f"table contract: {name} must be an int8 or uint8 array of codes, got {x.dtype}")
-        if table.dtype != np.int8 or table.shape != (256,):
-            raise TypeError(f"table contract: table_{name} must be int8 of shape (256,), got {table.dtype} of shape "
-                            f"{table.shape}")
-        if table.min() < -twin.TOP:
+        if table.dtype not in (np.int8, np.int16) or table.shape != (256,):
+            raise TypeError(f"table contract: table_{name} must be int8 or int16 of shape (256,), got {table.dtype} of "
+                            f"shape {table.shape}")
+        if table.dtype == np.int8 and table.min() < -twin.TOP:
             raise ValueError(f"table contract: table_{name} must lie within +-{twin.TOP}, got {table.min()}")
     linear = kind.startswith("linear")
     if linear:
@@ -72,15 +79,48 @@ def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, s
         size = None if kind == "linear" else (1, 1)
     g = geometry(kind.replace("linear", "conv2d"), a, b, stride, padding, dilation, groups, size)
     scales = on_result(scale_a, scale_b, g)
-    a, b = values(a, table_a), values(b, table_b)
-    result = _c(a, b, g, scales) if active() == "c" and a.size and b.size else None
+    first, second = Operand.of(a, table_a, "a"), Operand.of(b, table_b, "b")
+    result = _c(first, second, g, scales) if active() == "c" and a.size and b.size else None
     if result is None:
         count(f"table_{g.kind}[numpy]")
-        result = twin.scaled(twin.sums(a, b, g), product(scales, g))
-    bound = g.depth * twin.TOP**2 * float(scales[0].max(initial=0)) * float(scales[1].max(initial=0))
+        result = twin.scaled(twin.sums(first.integers(), second.integers(), g), product(scales, g))
+    bound = g.depth * float(scales[0].max(initial=0)) * float(scales[1].max(initial=0))
+    for table in (table_a, table_b):
+        bound *= twin.TOP if table.dtype == np.int8 else POWER_TOP
     if bound >= 2.0**127 and not np.isfinite(result).all():
         raise OverflowError(f"{kind}: a result is beyond the largest float32")
     return result[:, :, 0, 0] if linear else result
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand as the int8 engine takes it.
+
+    Attributes
+    ----------
+    codes : np.ndarray
+        int8: the integers themselves, or :attr:`digits`' codes.
+    digits : np.ndarray or None
+        Of :func:`minilp.kernels.dot8.power_digits`: a code c is then ``sign(c) * 2**(|c| - 1)``.
+    """
+
+    codes: Array
+    digits: Array | None
+
+    @staticmethod
+    def of(x: Array, table: Array, name: str) -> Operand:
+        """Codes of a format and its table, both checked but for the entries of a wide one."""
+        if table.dtype == np.int8:
+            return Operand(values(x, table), None)
+        fraction, level = np.frexp(np.abs(table.astype(np.float64)))
+        if (wrong := (table != 0) & ((fraction != 0.5) | (level > POWER_BITS))).any():
+            raise ValueError(f"table contract: entries of an int16 table_{name} must be 0 or +- a power of two up to "
+                             f"{POWER_TOP}, got {table[wrong][0]}")
+        return Operand(values(x, (np.sign(table) * level).astype(np.int8)), dot8.power_digits(5))
+
+    def integers(self) -> Array:
+        """What the codes stand for, for the twin."""
+        return self.codes if self.digits is None else reference_pot.values(self.codes)
 
 
 def values(codes: Array, table: Array) -> Array:
@@ -134,9 +174,9 @@ def product(scales: tuple[Array, Array], g: Geometry) -> Array:
     return first[:, None, None, None] * second[:, None, None]
 
 
-def _c(a: Array, b: Array, g: Geometry, scales: tuple[Array, Array]) -> Array | None:
+def _c(a: Operand, b: Operand, g: Geometry, scales: tuple[Array, Array]) -> Array | None:
     """The int8 engine; None where it does not apply."""
-    result = dot8.contract(a, b, g, None, None, scales)
+    result = dot8.contract(a.codes, b.codes, g, a.digits, b.digits, scales)
     if result is not None:
         count(f"table_{g.kind}[{tier()}]")
         if result.dtype == np.int64:

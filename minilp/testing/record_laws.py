@@ -99,7 +99,8 @@ def _tabled(fmt: Format, rng: np.random.Generator) -> None:
     table = fmt.table()
     if table is None:
         return
-    assert table.dtype == np.int8 and table.shape == (256,), f"the table is {table.dtype} of shape {table.shape}"
+    assert table.dtype in (np.int8, np.int16) and table.shape == (256,), (
+        f"the table is {table.dtype} of shape {table.shape}")
     values, q = levels(fmt, rng)
     entries = table[q.codes.astype(np.int64) & 255].astype(np.float64)
     unit = np.abs(values[entries != 0] / entries[entries != 0]).min()

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from minilp.formats import Fixed, NotFiniteError, PoT, QTensor, Spec, Stream
+from minilp.formats import LNS, Fixed, NotFiniteError, PoT, QTensor, Spec, Stream
 from minilp.formats.pot import rlog2
 
 Z = None  # the zero code
@@ -185,8 +185,16 @@ def test_cost_is_an_exponent_add_a_xor_and_an_accumulator_add():
     assert PoT(5).cost(PoT(5)) == {"int4_add": 1, "xor1": 1, "int32_add": 1}
     assert PoT(4).cost(PoT(3)) == {"int3_add": 1, "xor1": 1, "int32_add": 1}
     assert PoT(6).cost(PoT(5)) == {"int5_add": 1, "xor1": 1, "int64_add": 1}
-    with pytest.raises(NotImplementedError, match="does not say"):
-        PoT(5).cost(Fixed(8))
+    assert PoT(5).cost(Fixed(8)) == PoT(3).cost(Fixed(4)) == {"int32_shift": 1, "xor1": 1, "int32_add": 1}
+    for fmt, other in ((PoT(5), Fixed(9)), (PoT(6), Fixed(8)), (PoT(5), LNS())):
+        with pytest.raises(NotImplementedError, match="does not say"):
+            fmt.cost(other)
+
+
+def test_unit_reaches_below_float32():
+    q = PoT(5).encode(f32(2.0**-110, -2.0**-123, 0))
+    assert 0 < (unit := q.format.unit(q).item()) < 2.0**-120
+    assert np.array_equal(PoT(5).table()[q.codes.view(np.uint8)] * unit, q.decode()) and q.decode()[0] == 2.0**-110
 
 
 def test_explain_shows_every_field():
@@ -198,8 +206,10 @@ def test_explain_shows_every_field():
     assert "zero gate" in PoT(4).explain(0, 2) and "zero code (100)" in PoT(4).explain(0, 2)
 
 
-def test_table_up_to_four_bits():
-    assert PoT(5).table() is None
+def test_table_up_to_five_bits():
+    assert PoT(6).table() is None and PoT(4, accumulate="int32").table() is None
+    table = PoT(5).table()
+    assert [int(table[c & 255]) for c in (-15, -1, 0, 1, 8, 15)] == [-2**14, -1, 0, 1, 128, 2**14]
     table = PoT(4).table()
     assert [int(table[c & 255]) for c in range(-7, 8)] == [-64, -32, -16, -8, -4, -2, -1, 0, 1, 2, 4, 8, 16, 32, 64]
 

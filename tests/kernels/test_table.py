@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from minilp import use_backend
-from minilp.formats import Fixed, Spec
+from minilp.formats import Fixed, PoT, Spec
 from minilp.kernels import dot8, set_num_threads, table, threads
 from minilp.testing import contractions, exact
 
@@ -22,6 +22,9 @@ def run(spec, a, b, table_a=OWN, table_b=OWN, scale_a=ONE, scale_b=ONE):
     return table.contract(spec.kind, a, b, table_a=table_a, table_b=table_b, scale_a=scale_a, scale_b=scale_b,
                           stride=spec.stride, padding=spec.padding, dilation=spec.dilation, groups=spec.groups,
                           size=spec.size)
+
+
+POWERS = PoT(5).table()
 
 
 def by_numpy(*args, **kw):
@@ -75,6 +78,36 @@ def test_tiers_and_threads_give_the_bits_of_numpy(every_isa):
                 assert np.array_equal(got.view(np.int32), want.view(np.int32)), (shape, spec.kind, n)
                 order = (0, 1, 2, 3) if "weight" in spec.kind else (1, 2, 3, 0)
                 assert all(x.transpose(order).flags.c_contiguous for x in (got, want))
+
+
+def test_powers_of_two_times_integers_are_exact_on_every_tier(every_isa):
+    """Two digits times one: a shift of an int8 integer, in either place and with powers in both."""
+    for shape in SHAPES:
+        for spec, a_shape, b_shape in three(*shape):
+            for tables, tops in (((POWERS, OWN), (15, 127)), ((OWN, POWERS), (127, 15)), ((POWERS, POWERS), (15, 15))):
+                a, b = codes(tops[0], *a_shape), codes(tops[1], *b_shape)
+                words = {"table_a": tables[0], "table_b": tables[1], "scale_a": np.array([2.0**-9], np.float32)}
+                got = run(spec, a, b, **words)
+                values = [t[x.view(np.uint8)].astype(np.float32) for t, x in zip(tables, (a, b), strict=True)]
+                want = exact.contraction(values[0] * np.float32(2.0**-9), values[1], spec)
+                assert np.array_equal(got, want) and np.array_equal(by_numpy(spec, a, b, **words), want), (shape, spec)
+
+
+def test_powers_may_be_named_by_other_codes(every_isa):
+    """A format whose code c stands for 2^(7 - c): the engine's codes are looked up."""
+    table_a = np.zeros(256, np.int16)
+    table_a[:8] = 2 ** np.arange(7, -1, -1)
+    for spec, a_shape, b_shape in three(*SHAPES[1]):
+        a, b = np.abs(codes(7, *a_shape)), codes(127, *b_shape)
+        want = exact.contraction(table_a[a].astype(np.float32), b.astype(np.float32), spec)
+        assert np.array_equal(run(spec, a, b, table_a=table_a), want)
+
+
+def test_the_largest_sum_of_powers_and_integers(every_isa):
+    for depth in (dot8.TERMS, dot8.TERMS + 3):
+        a, b = np.full((1, depth), 15, np.int8), np.full((1, depth), 127, np.int8)
+        assert run(Spec("linear"), a, b, table_a=POWERS).item() == np.float32(depth * 2**14 * 127)
+        assert run(Spec("linear_weight_grad"), a.T, b.T, table_a=POWERS).item() == np.float32(depth * 2**14 * 127)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 193, 255, 1023])
@@ -138,8 +171,10 @@ def test_a_result_beyond_float32_is_an_error(every_isa):
 
 @pytest.mark.parametrize(("change", "error", "words"), [
     ({"a": np.zeros((2, 3), np.int16)}, TypeError, "a must be an int8 or uint8 array of codes, got int16"),
-    ({"table_b": np.zeros(16, np.int8)}, TypeError, r"table_b must be int8 of shape \(256,\), got int8 of shape"),
+    ({"table_b": np.zeros(16, np.int8)}, TypeError, "table_b must be int8 or int16 of shape .256,., got int8"),
     ({"table_a": np.full(256, -128, np.int8)}, ValueError, r"table_a must lie within \+-127, got -128"),
+    ({"table_a": np.arange(256, dtype=np.int16)}, ValueError, "int16 table_a must be 0 or .* power of two .* got 3"),
+    ({"table_b": np.full(256, -2**15, np.int16)}, ValueError, "table_b must be 0 or .* up to 16384, got -32768"),
     ({"scale_b": np.ones(4, np.float32)}, ValueError, r"scale_b must hold 1 or 5 values, got \(4,\)"),
     ({"a": np.zeros((2, 3, 1), np.int8)}, ValueError, r"a must have 2 axes, got shape \(2, 3, 1\)"),
     ({"kind": "matmul"}, ValueError, "kind must be one of conv2d, .*, got 'matmul'"),
