@@ -35,7 +35,14 @@ def summary(plan: Plan, records: Sequence[Record]) -> list[str]:
     list of str
         Lines: the head, then a row an entry, with its label, how many seeds there are, the mean of their scores and of
         the gaps (their range in brackets), and microjoules an image or token.
+
+    Raises
+    ------
+    ValueError
+        If the plan has several tables: their rows have nothing to be compared by.
     """
+    if len(names := {row.table for row in plan.rows}) > 1:
+        raise ValueError(f"plan: expected one table, got {plan.name!r} with {len(names)}: {', '.join(sorted(names))}")
     lines = [tables.planned(row, records, plan.score) for row in plan.rows]
     base, measure, unit = lines[0].scores, record.MEASURES[lines[0].measure][1], lines[0].config.task.unit
     rows = [f"| recipe | seeds | {measure} | gap to `{lines[0].label}`, points | uJ/{unit} |", "|---|---|---|---|---|"]
@@ -72,7 +79,7 @@ def refresh(path: str | os.PathLike[str], results: str | os.PathLike[str] = RESU
     FileNotFoundError
         If there is no such file.
     ValueError
-        If nothing in it is marked, or a mark names a plan that is not there.
+        If nothing in it is marked, or a mark names a plan that is not there or has several tables.
     """
     path = pathlib.Path(path)
     named = (load_plan(plan) for plan in sorted(pathlib.Path(plans).glob("*.json")))
@@ -99,7 +106,7 @@ def replaced(text: str, plans: Iterable[Plan], records: Sequence[Record]) -> str
     Raises
     ------
     ValueError
-        If nothing is marked, or a mark names a plan that is not there.
+        If nothing is marked, or a mark names a plan that is not there or has several tables.
     """
     known = {plan.name: plan for plan in plans}
     names = [found[2] for found in MARK.finditer(text)]

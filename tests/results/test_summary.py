@@ -32,6 +32,13 @@ def test_rows_have_means_ranges_and_what_is_missing(folders):
                         "| mls | 0 | not run yet |  |  |", "| int8 | 1 | diverged |  |  |"]
 
 
+def test_a_plan_of_several_tables_is_refused(folders):
+    runs = [{"table": name, "recipe": "fp32"} for name in ("b", "a")]
+    (folders["plans"] / "two.json").write_text(json.dumps({**PLAN, "runs": runs}))
+    with pytest.raises(ValueError, match="plan: expected one table, got 'two' with 2: a, b"):
+        summary(load_plan(folders["plans"] / "two.json"), [])
+
+
 def test_without_the_first_row_there_are_no_gaps(folders):
     for path in folders["results"].glob("*fp32*"):
         path.unlink()
