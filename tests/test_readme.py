@@ -77,11 +77,13 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     behind = {label: f"{mean['fp32'] - score:.2f}" for label, score in mean.items()}
     variant = behind["potq, errors of the last layer rounded stochastically"]
     words = " ".join(text.split())
-    assert f"ends {behind['potq']} points behind `fp32`" in words and "`potq` as we read the paper" in words
-    assert f"{variant} with the errors of its last layer rounded stochastically" in words
-    assert f"stochastic rounding there leaves {variant} of the {behind['potq']} points" in words
+    images = behind["potq, the same, and images in 8-bit fixed point"]
+    assert f"ends {behind['potq']} points behind, {variant} with the errors of its last layer rounded stoch" in words
+    assert f"ally, {images} with images in 8-bit fixed point too" in words and "`potq` as we read the paper" in words
+    assert f"stochastic rounding there leaves {variant} of the {behind['potq']} points, and images" in words
+    assert f"coded like any activation otherwise (our assumption), {images}." in words
     assert f"`lns-madam` ends {behind['lns-madam']} points behind" in words
-    assert f"`mls` ends {behind['mls']} points behind" in words
+    assert f"`mls` ends {behind['mls']} points behind `fp32`" in words
     assert f"After 15 epochs `mls` is {behind['mls']} points behind `fp32`" in words
     assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind" in words
 
