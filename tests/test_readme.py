@@ -85,7 +85,11 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     assert f"`lns-madam` ends {behind['lns-madam']} points behind" in words
     assert f"`mls` ends {behind['mls']} points behind `fp32`" in words
     assert f"After 15 epochs `mls` is {behind['mls']} points behind `fp32`" in words
-    assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind" in words
+    assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind `fp32`. Its" in words
+    by_madam = mean["fp32, by Madam as lns-madam"]
+    assert f"but only {by_madam - mean['lns-madam']:.2f} behind float32 trained by the same optimizer" in words
+    assert f"Its numbers cost {by_madam - mean['lns-madam']:.2f} of them: float32 trained by Madam" in words
+    assert f"(`--recipe fp32 --optimizer madam`; one seed) ends at {by_madam:.2f} %" in words
 
 
 def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
