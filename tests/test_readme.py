@@ -122,6 +122,43 @@ def test_what_activations_cost_from_float32s_weights_is_what_was_recorded(result
     assert "coded like any activation, {:.2f} %, all activations {:.2f} %, `fp32` {:.2f} %.".format(*still) in text
 
 
+def test_what_single_switches_do_is_what_was_recorded(results, text):
+    """The sentences on the ablations, figure by figure."""
+    runs = [run for run in read(results) if run.config.model == "resnet20" and run.config.init is None
+            and (run.config.data, run.config.epochs, run.config.train_images) == ("cifar10", 3, 10000)]
+    found = {(run.config.recipe.name, *run.config.settings): run.score for run in runs
+             if run.config.seed == 0 and run.config.optimizer != "adamw"}
+    as_is = ((), ("lns.gamma=8", "update.gamma=2048"))  # the same lns-madam in other words
+    seeds = {name: [run.score for run in runs if run.config.recipe.name == name and run.config.settings in as_is]
+             for name in ("potq", "mls", "lns-madam")}
+    assert all(len(scores) == 3 for scores in seeds.values())
+
+    def says(words, *values):
+        assert words.format(*values) in " ".join(text.split())
+
+    low, high = ([f(scores) for scores in seeds.values()] for f in (min, max))
+    says("lie from {:.1f} to {:.1f} % (`potq`), {:.1f} to {:.1f} % (`mls`) and {:.1f} to {:.1f} % (`lns-madam`)",
+         *(value for pair in zip(low, high, strict=True) for value in pair))
+    weight, act = "weight.before=none", "act.before=none"
+    says("`potq` reaches {:.1f} %, without the first {:.1f} %, without the second {:.1f} %, without both {:.1f} %.",
+         *(found[("potq", *given)] for given in ((), (weight,), (act,), (weight, act))))
+    says("do not help ({:.1f} %), four do not hurt ({:.1f} %)", *(found["potq", f"pot.bits={b}"] for b in (6, 4)))
+    says("scale for the tensor reaches {:.1f} %, with one a sample {:.1f} %, a channel {:.1f} %, both as published "
+         "{:.1f} %.", *(found["mls", f"mls.group={group}"] for group in ("none", "n", "c")), found["mls",])
+    says("as <2,1>, reach {:.1f} %; <2,4> and <0,4> reach {:.1f} and {:.1f} %", found["mls", "mls.exp=0", "mls.man=2"],
+         found["mls", "mls.man=4"], found["mls", "mls.exp=0", "mls.man=4"])
+    others = (found["mls", given] for given in ("error.rounding=nearest", "mls.group_man=0", "mls.top=keep"))
+    says("stay within {:.1f} points of the recipe", max(abs(score - found["mls",]) for score in others) + 0.05)
+    gamma = {g: found["lns-madam", f"lns.gamma={g}", f"update.gamma={256 * g}"] for g in (1, 2, 4, 16, 32)}
+    gamma[8] = found[("lns-madam", *as_is[1])]
+    says("of 2 to 8 ({:.1f} to {:.1f} %); 1 is too coarse ({:.1f} %), 16 and 32 span too few octaves ({:.1f} and "
+         "{:.1f} %)", *(f([gamma[g] for g in (2, 4, 8)]) for f in (min, max)), *(gamma[g] for g in (1, 16, 32)))
+    stored = [run.score for run in runs if run.config.optimizer == "madam"
+              and run.config.settings[:1] == ("update.rounding=stochastic",)]
+    assert len(stored) == 7
+    says("ten bits as well as sixteen: {:.1f} to {:.1f} %", min(stored), max(stored))
+
+
 def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
     errors = np.full((1, 10), 0.1, np.float32)
     errors[0, 3] = -0.9
