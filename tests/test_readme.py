@@ -82,6 +82,9 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     assert f"ally, {images} with images in 8-bit fixed point too" in words and "`potq` as we read the paper" in words
     assert f"stochastic rounding there leaves {variant} of the {behind['potq']} points, and images" in words
     assert f"coded like any activation otherwise (our assumption), {images}." in words
+    ends, = (run.score for run in records if run.config.recipe.name == "potq" and run.config.epochs == 15
+             and run.config.model == "resnet20" and run.config.settings == ("first=none", "last=none"))
+    assert f"have them, {mean['fp32'] - ends:.2f} are left (one seed)" in words
     assert f"`lns-madam` ends {behind['lns-madam']} points behind" in words
     assert f"`mls` ends {behind['mls']} points behind `fp32`" in words
     assert f"After 15 epochs `mls` is {behind['mls']} points behind `fp32`" in words
@@ -114,12 +117,17 @@ def test_what_activations_cost_from_float32s_weights_is_what_was_recorded(result
              if run.config.init is not None}
     words = ("from the weights that `fp32` ended with (`lessons/plans/gaps.json`, `--init`), three epochs at a tenth "
              "of the rate bring `potq` to {:.2f} %, with activations in float32 to {:.2f} %, with weights {:.2f} %, "
-             "with errors {:.2f} %, `fp32` to {:.2f} %. With nothing trained at all it is {:.2f} %;")
+             "with errors {:.2f} %, `fp32` to {:.2f} %; with images in 8-bit fixed point {:.2f} %, with first and last "
+             "layer in float32 {:.2f} %.")
     tuned = [found[3, "potq", tuple(given)] for given in ([], ["act=none"], ["weight=none"], ["error=none"])]
+    ends = [found[3, "potq", given] for given in (("first.act=fixed",), ("first=none", "last=none"))]
     text = " ".join(text.split())
-    assert words.format(*tuned, found[3, "fp32", ()], found[1, "potq", ()]) in text
+    assert words.format(*tuned, found[3, "fp32", ()], *ends) in text
+    moved = max(abs(found[3, "potq", (given,)] - tuned[0]) for given in ("act.before=none", "act.threshold=linear"))
+    assert f"Clipping and the threshold of rounding move it by less than {moved + 0.05:.1f} points" in text
+    assert f"With nothing trained at all it is {found[1, 'potq', ()]:.2f} %;" in text
     still = found[1, "potq", ("first.act=none",)], found[1, "potq", ("act=none",)], found[1, "fp32", ()]
-    assert "coded like any activation, {:.2f} %, all activations {:.2f} %, `fp32` {:.2f} %.".format(*still) in text
+    assert "the images alone in float32 {:.2f} %, all activations {:.2f} %, `fp32` {:.2f} %.".format(*still) in text
 
 
 def test_what_single_switches_do_is_what_was_recorded(results, text):
@@ -165,6 +173,13 @@ def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
     rounded = PoT(5).encode(errors).decode()
     assert rounded[0, 3] == -1 and (np.delete(rounded[0], 3) == 0.125).all()
     assert "give nine errors of 0.125 against one of -1" in " ".join(text.split())
+
+
+def test_powers_of_two_are_off_by_a_fifth(text):
+    x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    relative = np.linalg.norm(PoT(5).encode(x).decode() - x) / np.linalg.norm(x)
+    assert relative == pytest.approx(0.2, abs=0.01)
+    assert "off by a fifth (root mean square)" in " ".join(text.split())
 
 
 def test_accuracies_are_those_of_the_recorded_runs(results, text):
