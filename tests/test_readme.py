@@ -72,8 +72,8 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     records, plans = read(results), [load_plan(path) for path in (results.parent / "plans").glob("*.json")]
     assert replaced(text, plans, records) == text
     headline, = (plan for plan in plans if plan.name == "headline")
-    mean = {line.label: np.mean(line.scores) for line in (tables.planned(row, records) for row in headline.rows)
-            if line.scores}
+    lines = [line for line in (tables.planned(row, records) for row in headline.rows) if line.scores]
+    mean = {line.label: np.mean(line.scores) for line in lines}
     behind = {label: f"{mean['fp32'] - score:.2f}" for label, score in mean.items()}
     variant = behind["potq, errors of the last layer rounded stochastically"]
     words = " ".join(text.split())
@@ -90,6 +90,11 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     assert f"After 15 epochs `mls` is {behind['mls']} points behind `fp32`" in words
     assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind `fp32`. Its" in words
     by_madam = mean["fp32, by Madam as lns-madam"]
+    energy = {line.label: tables.row_of(line)["energy"] for line in lines}
+    assert f"none of the papers) end {behind['int8']} points behind, for a twelfth" in words
+    assert 11.5 < energy["fp32"] / energy["int8"] < 12.5 and 5.5 < energy["fp32"] / energy["mls"] < 6.5
+    assert "for a sixth of the energy" in words and "`potq` spends a twentieth" in words
+    assert 20 < energy["fp32"] / energy["potq"] < 25
     assert f"but only {by_madam - mean['lns-madam']:.2f} behind float32 trained by the same optimizer" in words
     assert f"Its numbers cost {by_madam - mean['lns-madam']:.2f} of them: float32 trained by Madam" in words
     assert f"(`--recipe fp32 --optimizer madam`; one seed) ends at {by_madam:.2f} %" in words
