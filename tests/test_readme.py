@@ -172,6 +172,16 @@ def test_what_single_switches_do_is_what_was_recorded(results, text):
     says("ten bits as well as sixteen: {:.1f} to {:.1f} %", min(stored), max(stored))
 
 
+def test_gaps_of_the_small_network_are_those_recorded(results, text):
+    found = {run.config.recipe.name: run.score for run in read(results) if run.config.epochs == 15
+             and run.config.model == "small_cnn" and not run.config.settings}
+    size = sum(param.size for param in models.build("small_cnn").parameters())
+    behind = [found["fp32"] - found[name] for name in ("potq", "mls", "lns-madam")]
+    words = ("on `small_cnn` ({:,} parameters, the same budget, one seed; `lessons/plans/second_network.json`) `potq` ends "
+             "{:.2f} points behind `fp32`'s {:.2f} %, `mls` {:.2f} and `lns-madam` {:.2f}.")
+    assert words.format(size, behind[0], found["fp32"], *behind[1:]) in " ".join(text.split())
+
+
 def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
     errors = np.full((1, 10), 0.1, np.float32)
     errors[0, 3] = -0.9
