@@ -177,8 +177,8 @@ def test_gaps_of_the_small_network_are_those_recorded(results, text):
              and run.config.model == "small_cnn" and not run.config.settings}
     size = sum(param.size for param in models.build("small_cnn").parameters())
     behind = [found["fp32"] - found[name] for name in ("potq", "mls", "lns-madam")]
-    words = ("on `small_cnn` ({:,} parameters, the same budget, one seed; `lessons/plans/second_network.json`) `potq` ends "
-             "{:.2f} points behind `fp32`'s {:.2f} %, `mls` {:.2f} and `lns-madam` {:.2f}.")
+    words = ("on `small_cnn` ({:,} parameters, the same budget, one seed; `lessons/plans/second_network.json`) `potq` "
+             "ends {:.2f} points behind `fp32`'s {:.2f} %, `mls` {:.2f} and `lns-madam` {:.2f}.")
     assert words.format(size, behind[0], found["fp32"], *behind[1:]) in " ".join(text.split())
 
 
@@ -204,9 +204,9 @@ def test_accuracies_are_those_of_the_recorded_runs(results, text):
         scores = [run["test_acc"] * 100 for run in runs]
         assert len(scores) == 3 and all(len(run["commit"]) == 40 and len(run["epochs"]) == epochs for run in runs)
         assert f"{np.mean(scores):.2f} % ({', '.join(f'{score:.2f}' for score in scores)})" in text
-    for recipe_name in ("fp32", "potq"):
-        small = json.loads((results / f"shapes10-small_cnn-{recipe_name}-s0.json").read_text())
-        assert f"{small['test_acc'] * 100:.2f} %" in text
+    names = ("fp32-s0", "potq-s0", "mls-e5-s0", "lns-madam-e5-s0")
+    small = [json.loads((results / f"shapes10-small_cnn-{name}.json").read_text())["test_acc"] * 100 for name in names]
+    assert f"| shapes10, small_cnn, 5 epochs, seed 0 | {' | '.join(f'{score:.2f} %' for score in small)} |" in text
 
 
 def test_translations_are_scored_as_recorded(results, text):
