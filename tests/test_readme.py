@@ -160,6 +160,9 @@ def test_what_single_switches_do_is_what_was_recorded(results, text):
          "{:.1f} %.", *(found["mls", f"mls.group={group}"] for group in ("none", "n", "c")), found["mls",])
     says("as <2,1>, reach {:.1f} %; <2,4> and <0,4> reach {:.1f} and {:.1f} %", found["mls", "mls.exp=0", "mls.man=2"],
          found["mls", "mls.man=4"], found["mls", "mls.exp=0", "mls.man=4"])
+    roles = [found[("mls", *given)] for given in ((), ("error=none",), ("weight=none",), ("act=none",))]
+    says("(`lessons/plans/roles.json`, one seed) it reaches {:.1f} %, with errors in float32 {:.1f} %, with weights "
+         "{:.1f} %, with activations {:.1f} %.", *roles)
     others = (found["mls", given] for given in ("error.rounding=nearest", "mls.group_man=0", "mls.top=keep"))
     says("stay within {:.1f} points of the recipe", max(abs(score - found["mls",]) for score in others) + 0.05)
     gamma = {g: found["lns-madam", f"lns.gamma={g}", f"update.gamma={256 * g}"] for g in (1, 2, 4, 16, 32)}
@@ -179,7 +182,11 @@ def test_gaps_of_the_small_network_are_those_recorded(results, text):
     behind = [found["fp32"] - found[name] for name in ("potq", "mls", "lns-madam")]
     words = ("on `small_cnn` ({:,} parameters, the same budget, one seed; `lessons/plans/second_network.json`) `potq` "
              "ends {:.2f} points behind `fp32`'s {:.2f} %, `mls` {:.2f} and `lns-madam` {:.2f}.")
-    assert words.format(size, behind[0], found["fp32"], *behind[1:]) in " ".join(text.split())
+    text = " ".join(text.split())
+    assert words.format(size, behind[0], found["fp32"], *behind[1:]) in text
+    vgg = {run.config.recipe.name: run.score for run in read(results) if run.config.model == "vgg11"}
+    for name in vgg.keys() - {"fp32"}:
+        assert re.search(rf"On VGG-11 .* `{name}` {vgg['fp32'] - vgg[name]:.2f}[,. ]", text)
 
 
 def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
