@@ -255,7 +255,8 @@ def test_the_kernels_named_are_those_that_run(needs_c):
         assert machine.kernels(recipe.potq(6)) == "shift/add integer kernels"
     assert machine.kernels(recipe.get("int8")) == "integer table kernel"
     assert machine.kernels(recipe.fp32()) == "float32 kernels"
-    assert "emulated in float64" in machine.kernels(recipe.potq().set("weight.format", Fixed(8)))
+    assert "integer table kernel" in machine.kernels(recipe.potq().set("weight.format", Fixed(8)))
+    assert "emulated in float64" in machine.kernels(recipe.potq().set("weight.format", Fixed(12)))
     with minilp.use_backend("numpy"):
         assert "NumPy" in machine.kernels(recipe.potq())
 
