@@ -186,7 +186,7 @@ def test_gaps_of_the_small_network_are_those_recorded(results, text):
     assert words.format(size, behind[0], found["fp32"], *behind[1:]) in text
     vgg = {run.config.recipe.name: run.score for run in read(results) if run.config.model == "vgg11"}
     for name in vgg.keys() - {"fp32"}:
-        assert re.search(rf"On VGG-11 .* `{name}` {vgg['fp32'] - vgg[name]:.2f}[,. ]", text)
+        assert re.search(rf"On VGG-11 .* `{name}` {vgg['fp32'] - vgg[name]:.2f}[,.;]", text)
 
 
 def test_errors_of_ten_equal_probabilities_no_longer_sum_to_nought(text):
