@@ -54,7 +54,7 @@ def contract(kind: str, a: Array, b: Array, *, table_a: Array, table_b: Array, s
     Raises
     ------
     TypeError
-        If codes or a table are not of one byte.
+        If codes are not of one byte, or a table is neither int8 nor int16 of length 256.
     ValueError
         If a shape, an option or a table entry is out of range; the message names it.
     OverflowError
@@ -109,7 +109,13 @@ class Operand:
 
     @staticmethod
     def of(x: Array, table: Array, name: str) -> Operand:
-        """Codes of a format and its table, both checked but for the entries of a wide one."""
+        """A format's codes (int8 or uint8) as the engine takes them, by its ``table`` (length 256, int8 or int16).
+
+        Raises
+        ------
+        ValueError
+            If an entry of an int16 table is neither 0 nor +- a power of two up to 2^14.
+        """
         if table.dtype == np.int8:
             return Operand(values(x, table), None)
         fraction, level = np.frexp(np.abs(table.astype(np.float64)))
@@ -119,7 +125,7 @@ class Operand:
         return Operand(values(x, (np.sign(table) * level).astype(np.int8)), dot8.power_digits(5))
 
     def integers(self) -> Array:
-        """What the codes stand for, for the twin."""
+        """What the codes stand for, in their shape, for the twin: int8, or float64 for powers of two."""
         return self.codes if self.digits is None else reference_pot.values(self.codes)
 
 
