@@ -187,8 +187,8 @@ def test_gaps_of_the_other_networks_are_those_recorded(results, text):
     vgg = {run.config.recipe.name: run.score for run in read(results) if run.config.model == "vgg11"}
     behind = [vgg["fp32"] - vgg[name] for name in ("potq", "mls", "lns-madam")]
     size = sum(param.size for param in models.build("vgg11", width=16).parameters())
-    words = ("On VGG-11 of a quarter of its width ({:,} parameters), where `fp32` ends at {:.2f} %, the gaps are `potq` "
-             "{:.2f}, `mls` {:.2f}, `lns-madam` {:.2f}.")
+    words = ("On VGG-11 of a quarter of its width ({:,} parameters), where `fp32` ends at {:.2f} %, the gaps are "
+             "`potq` {:.2f}, `mls` {:.2f}, `lns-madam` {:.2f}.")
     assert words.format(size, vgg["fp32"], *behind) in text
 
 

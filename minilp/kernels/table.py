@@ -114,7 +114,7 @@ class Operand:
         Raises
         ------
         ValueError
-            If an entry of an int16 table is neither 0 nor +- a power of two up to 2^14.
+            If an entry of an int16 table is neither 0 nor +- a power of two up to 2^14; it names the table.
         """
         if table.dtype == np.int8:
             return Operand(values(x, table), None)
