@@ -115,7 +115,8 @@ int mlp_fixed_encode(const uint32_t *x, int8_t *codes, int ndim, const int64_t *
                      uint32_t *largest);
 int mlp_fixed_decode(const int8_t *codes, float *x, int ndim, const int64_t *shape, const int64_t *scale_steps,
                      const int32_t *exponent);
-int mlp_random_bits(uint32_t *out, int64_t n, const uint32_t *key, uint64_t offset);
+int mlp_random_bits(uint32_t *out, int ndim, const int64_t *shape, const int64_t *scale_steps,
+                    const int64_t *index_steps, const uint32_t *key, uint64_t offset);
 /* Where |x| > limit, a float's bits: counts in zeroed pieces of 16384 elements (mlp_pot_encode's `beyond`, or NULL, is
  * the same for its x), then the positions. */
 int mlp_outside_count(const uint32_t *x, int64_t n, uint32_t limit, int64_t *counts);
@@ -278,6 +279,24 @@ typedef struct {
     int64_t features, vectors, pairs, block_pairs, size[2], out_size[2], kernel[2], stride[2], dilation[2];
 } mlp_mx_wgrad;                                        /* size: of the activation with its padding */
 int mlp_mx_wgrad_contract(const mlp_mx_wgrad *g);
+
+/* mx_dot_records.c, mx_dot.c: the same for integers of a byte, in sums below 2^22 in magnitude and blocks of at most 1024,
+ * where the tier multiplies four bytes at once: 16 lanes, see mx_dot.h. */
+int64_t mlp_mx_dot(void);                              /* whether the tier does, not a status */
+typedef struct {
+    const int8_t *codes;               /* (channels, *size, batch) */
+    const int16_t *table;              /* the integers of codes 0 ... 127; the largest is the bias */
+    const float *scale;                /* (blocks, *size, batch) for samples, else (channels, *size, blocks) */
+    int32_t *records;                  /* (*padded, batch / 16, blocks), (channels / 16, *padded, blocks), or words: */
+    int64_t channels, batch, block, blocks, quads, size[2], padded[2], before[2];     /* (channels, blocks, *size) */
+    int64_t bias;                      /* words: of the other operand */
+} mlp_mx_records;
+int mlp_mx_record_samples(const mlp_mx_records *g);    /* lanes are samples, blocks lie along channels */
+int mlp_mx_record_channels(const mlp_mx_records *g);   /* lanes are channels, blocks lie along the batch */
+int mlp_mx_record_words(const mlp_mx_records *g);      /* no lanes, blocks lie along the batch; no padding */
+int mlp_mx_rows_dot(const mlp_mx_rows *g);             /* records of samples, and words (out_channels, blocks, *kernel); */
+int mlp_mx_wgrad_dot(const mlp_mx_wgrad *g);           /* of channels, and words. pairs, block_pairs: quads of a record; */
+                                                       /* wgrad's pairs: blocks. Scales lie in the records. */
 typedef struct {
     int man, emin, top, highest, ceil;                 /* highest: exponent of the largest value */
     float largest;

@@ -113,8 +113,9 @@ MLP_INLINE uint32_t encode_columns(const mlp_mx_element *g, const float *x, cons
     target static uint32_t name(const mlp_mx_element *g, const float *x, const uint32_t *draw, int64_t rows,           \
                                 int64_t step, int64_t lanes, int8_t *codes, uint8_t *scale)                            \
     {                                                                                                                  \
-        return step == 1 ? encode_row(g, x, draw, rows, codes, scale)                                                  \
-                         : encode_columns(g, x, draw, rows, step, lanes, codes, scale);                                \
+        if (step == 1)   /* 32 is what the specification says: a constant for the compiler */                          \
+            return rows == 32 ? encode_row(g, x, draw, 32, codes, scale) : encode_row(g, x, draw, rows, codes, scale); \
+        return encode_columns(g, x, draw, rows, step, lanes, codes, scale);                                            \
     }
 TIER(encode_portable, MLP_NOINLINE)
 #ifdef MLP_HAVE_AVX2
@@ -140,15 +141,18 @@ int mlp_mx_encode(const mlp_mx_element *g, const float *x, const uint32_t *draw,
     if (run < 1 || block < 1 || length % run)
         return MLP_BAD_ARGUMENT;
     int64_t each = mlp_ceil_div(run, block), blocks = length / run * each, parts = mlp_ceil_div(inner, WIDTH);
+    const int64_t split = inner == 1 ? 1 : blocks;   /* short blocks of one row are one task */
     uint32_t most = 0;
     MLP_PRAGMA(omp parallel for schedule(static) reduction(max : most) num_threads(mlp_threads()))
-    for (int64_t t = 0; t < outer * blocks * parts; t++) {
-        int64_t i = t % parts * WIDTH, k = t / parts % blocks, o = t / parts / blocks;
-        int64_t start = k / each * run + k % each * block, rows = mlp_min(block, run - k % each * block);
-        int64_t at = (o * length + start) * inner + i;
-        uint32_t here = encode(g, x + at, draw ? draw + at : NULL, rows, inner, mlp_min(WIDTH, inner - i), codes + at,
-                               scales + (o * blocks + k) * inner + i);
-        most = here > most ? here : most;
+    for (int64_t t = 0; t < outer * split * parts; t++) {
+        int64_t i = t % parts * WIDTH, first = t / parts % split, o = t / parts / split, lanes = mlp_min(WIDTH, inner - i);
+        for (int64_t k = first; k < (split == 1 ? blocks : first + 1); k++) {
+            int64_t start = k / each * run + k % each * block, rows = mlp_min(block, run - k % each * block);
+            int64_t at = (o * length + start) * inner + i;
+            uint32_t here = encode(g, x + at, draw ? draw + at : NULL, rows, inner, lanes, codes + at,
+                                   scales + (o * blocks + k) * inner + i);
+            most = here > most ? here : most;
+        }
     }
     *largest = most;
     return MLP_OK;

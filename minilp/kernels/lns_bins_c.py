@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilp.kernels.backend import check, count, ffi, lib, vector_tier
+from minilp.kernels import structs
+from minilp.kernels.backend import check, count, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_lns_bins import close
@@ -23,7 +24,6 @@ PLANES, SPAN = 16, 22
 """Most remainders, and most octaves of the operand in the lanes, that the fast kernel takes (``cext/lns_bins.h``)."""
 TERMS = 1 << 22
 """Terms that the fast kernel sorts in one call for a weight gradient."""
-C_TYPES = {"int16": "int16_t", "int32": "int32_t", "int64": "int64_t", "float32": "float", "float64": "double"}
 
 
 def contract(a: Array, b: Array, g: Geometry, plan: Plan) -> Array:
@@ -137,10 +137,4 @@ def _int32(x: Array) -> Array:
 
 def _call(struct: str, name: str, *more: Array, **fields: Any) -> None:
     """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
-    geometry = ffi.new(f"{struct} *")
-    for field, value in fields.items():
-        if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
-        setattr(geometry, field, value)
-    pointers = [ffi.from_buffer(f"{C_TYPES[x.dtype.name]} *", x) for x in more]
-    check(getattr(lib(), f"{struct}_contract")(geometry, *pointers), name)
+    check(structs.run(struct, f"{struct}_contract", *more, **fields), name)

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from minilp.kernels.backend import UNSUPPORTED, backend, check, count, ffi, kernel_family, lib, vector_tier
+from minilp.kernels import structs
+from minilp.kernels.backend import UNSUPPORTED, backend, check, count, kernel_family, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 
 SUMMED = {"conv2d": (1, 1), "conv2d_input_grad": (1, 0), "conv2d_weight_grad": (0, 0)}
 """The axes of both operands that the groups of a sum follow."""
-POINTERS = {"b": "int8_t *", "h": "int16_t *", "i": "int32_t *", "f": "float *"}  # by NumPy's one-letter names
 
 
 def contract(a: Array, b: Array, table_a: Array, table_b: Array, g: Geometry, runs: bool, bits: tuple[Array, Array],
@@ -94,16 +94,11 @@ def _turned(x: Array) -> Array:  # activations' scales lie turned already: no co
 
 def _run(emulate: bool, kind: str, struct: str, **fields: Any) -> tuple[str, int]:
     """Fill a C geometry, arrays as pointers, and run the contraction that takes it: the kernel's name and status."""
-    geometry = ffi.new(f"{struct} *")
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(POINTERS[value.dtype.char], value)
-        setattr(geometry, name, value)
     if emulate and kernel_family() != "shift":
-        status = int(getattr(lib(), f"{struct.replace('mls', 'mls_dot')}_contract")(geometry))
+        status = structs.run(struct, f"{struct.replace('mls', 'mls_dot')}_contract", **fields)
         if status != UNSUPPORTED:
             return f"mls_{kind}_dot[{backend().isa if 'wgrad' in struct else dot_tier()}]", status
-    return f"mls_{kind}[{vector_tier()}]", int(getattr(lib(), f"{struct}_contract")(geometry))
+    return f"mls_{kind}[{vector_tier()}]", structs.run(struct, f"{struct}_contract", **fields)
 
 
 def dot_tier() -> str:

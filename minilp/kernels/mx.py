@@ -121,7 +121,7 @@ def mx_encode(x: Array, axis: int, run: int, block: int, element: Element, *, ce
     x = require(x, np.float32, "mx_encode", name)
     order = storage_order(x)
     stored, place, inverse = np.ascontiguousarray(x.transpose(order)), order.index(axis), np.argsort(order)
-    draw = None if stream is None else np.ascontiguousarray(random_bits(x.shape, stream).transpose(order))
+    draw = None if stream is None else random_bits(x.shape, stream, order).transpose(order)
     if active() == "c" and x.size:
         codes, scales = mx_c.encode(stored, draw, place, run, block, element, ceil)
         if codes is None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from minilp.kernels import mx_dot_c, structs
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
-from minilp.kernels.mls_c import POINTERS, dot_tier
+from minilp.kernels.mls_c import dot_tier
 from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 from minilp.kernels.reference_quantise import INFINITY_BITS
@@ -41,11 +42,12 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
     np.ndarray
         float32 in storage order.
     """
-    name = f"mx_{g.kind}[{dot_tier()}]"
+    length = {"conv2d": g.channels, "conv2d_input_grad": g.features}.get(g.kind, g.batch)
+    dot = mx_dot_c.fits(integers_a, integers_b, block, length)
+    name = f"mx_{g.kind}{'_dot' if dot else ''}[{dot_tier()}]"
     scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
-    tables = [table.astype(np.int32) for table in (integers_a, integers_b)]
     run = _weight_grad if g.kind == "conv2d_weight_grad" else _rows
-    result = run(a, b, tables[0], tables[1], scales[0], scales[1], g, block, scale, name)
+    result = run(a, b, integers_a, integers_b, scales[0], scales[1], g, block, scale, name, dot)
     count(name)
     return result
 
@@ -95,20 +97,19 @@ def _whole(first: Array, length: int, block: int) -> Array:
     return (first % block + 1 < block) & (first + 1 < length)
 
 
-def _paired(how: str, codes: Array, table: Array, shape: tuple[int, ...], block: int, **more: Any) -> Array:
+def _paired(how: str, codes: Array, integers: Array, shape: tuple[int, ...], block: int, **more: Any) -> Array:
     """Codes (C, H, W, N) as pairs of integers with their padding, by ``mlp_mx_pair_channels`` or ``_images``."""
     out = empty(shape, np.int32)
-    status = _call("mlp_mx_pairs", f"mlp_mx_pair_{how}", codes=codes, table=table, out=out, channels=len(codes),
-                   size=codes.shape[1:3], batch=codes.shape[3], block=block, **more)
+    status = structs.run("mlp_mx_pairs", f"mlp_mx_pair_{how}", codes=codes, table=integers.astype(np.int32), out=out,
+                         channels=len(codes), size=codes.shape[1:3], batch=codes.shape[3], block=block, **more)
     check(status, f"mx_pair_{how}")
     return out
 
 
-def _rows(x: Array, w: Array, table_x: Array, table_w: Array, scale_x: Array, scale_w: Array, g: Geometry,
-          block: int, scale: float, name: str) -> Array:
-    """Forward and input gradient: pairs of channels, lanes are images."""
+def _rows(x: Array, w: Array, integers_x: Array, integers_w: Array, scale_x: Array, scale_w: Array, g: Geometry,
+          block: int, scale: float, name: str, dot: bool) -> Array:
+    """Forward and input gradient: pairs or quads of channels, lanes are images."""
     forward = g.kind == "conv2d"
-    w = table_w[w.view(np.uint8)]
     if not forward:
         w, scale_w = w.transpose(1, 0, 2, 3), scale_w.transpose(1, 0, 2, 3)
     (channels, height, width, batch), taps = x.shape, list(zip(g.kernel, g.stride, g.padding, g.dilation, strict=True))
@@ -117,20 +118,23 @@ def _rows(x: Array, w: Array, table_x: Array, table_w: Array, scale_x: Array, sc
         before = [max(0, -((p - (k - 1) * d) // s)) for k, s, p, d in taps]
         sizes = [max(left + (n - 1 + p) // s + 1, left + have)
                  for left, n, have, (_, s, p, _) in zip(before, g.size, (height, width), taps, strict=True)]
+    if dot:
+        return mx_dot_c.rows(x, w, integers_x, integers_w, scale_x, scale_w, g, block, scale, name, before, sizes)
     lanes = int(lib().mlp_mx_lanes())
     padded = -(-batch // lanes) * lanes
     place, index, first = _pairs(channels, block)
     second = _whole(first, channels, block)
     inside = (slice(None), slice(before[0], before[0] + height), slice(before[1], before[1] + width), slice(0, batch))
-    input_ = _paired("channels", x, table_x, (len(first), *sizes, padded), block, pairs=len(first), lanes=padded,
+    input_ = _paired("channels", x, integers_x, (len(first), *sizes, padded), block, pairs=len(first), lanes=padded,
                      padded=sizes, before=before)
     scale_input = np.zeros((scale_x.shape[0], *sizes, padded), np.float32)
     scale_input[inside] = scale_x
     weight = np.zeros((len(w), place[-1] + 1, *g.kernel, index.max() + 1, 2), np.int16)
+    w = integers_w[w.view(np.uint8)]
     weight[:, place, :, :, index, FIRST] = w[:, first].transpose(1, 0, 2, 3)
     weight[:, place[second], :, :, index[second], 1 - FIRST] = w[:, first[second] + 1].transpose(1, 0, 2, 3)
     out = empty(result_shape(g), np.float32)
-    check(_call("mlp_mx_rows", "mlp_mx_rows_contract", input=input_, weight=weight.view(np.int32),
+    check(structs.run("mlp_mx_rows", "mlp_mx_rows_contract", input=input_, weight=weight.view(np.int32),
                 scale_input=scale_input, scale_weight=np.ascontiguousarray(scale_w), out=out, scale=scale,
                 input_grad=not forward, batch=batch, lanes=padded, out_channels=len(w), blocks=weight.shape[1],
                 pairs=weight.shape[4], all_pairs=len(first), in_size=sizes,
@@ -139,15 +143,25 @@ def _rows(x: Array, w: Array, table_x: Array, table_w: Array, scale_x: Array, sc
     return out
 
 
-def _weight_grad(error: Array, act: Array, table_error: Array, table_act: Array, scale_error: Array, scale_act: Array,
-                 g: Geometry, block: int, scale: float, name: str) -> Array:
-    """Weight gradient: pairs of images, lanes are input channels."""
+def _weight_grad(error: Array, act: Array, integers_error: Array, integers_act: Array, scale_error: Array,
+                 scale_act: Array, g: Geometry, block: int, scale: float, name: str, dot: bool) -> Array:
+    """Weight gradient: pairs or quads of images, lanes are input channels."""
+    sum_up = mx_dot_c.weight_grad if dot else _weight_sums
+    sums = sum_up(error, act, integers_error, integers_act, scale_error, scale_act, g, block, name)
+    sums = sums[..., :g.channels].transpose(0, 3, 1, 2)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ascontiguousarray(np.multiply(sums, scale, dtype=np.float64).astype(np.float32))
+
+
+def _weight_sums(error: Array, act: Array, integers_error: Array, integers_act: Array, scale_error: Array,
+                 scale_act: Array, g: Geometry, block: int, name: str) -> Array:
+    """By pairs: float32 (O, KH, KW, C and what fills the lanes), before the scale that all terms share."""
     (channels, height, width, batch), lanes = act.shape, int(lib().mlp_mx_lanes())
     place, index, first = _pairs(batch, block)
     sizes, vectors = (height + 2 * g.padding[0], width + 2 * g.padding[1]), -(-channels // lanes)
-    errors = _paired("images", error, table_error, (*error.shape[:3], len(first)), block, pairs=len(first), lanes=1,
+    errors = _paired("images", error, integers_error, (*error.shape[:3], len(first)), block, pairs=len(first), lanes=1,
                      padded=g.out_size, before=(0, 0))
-    acts = _paired("images", act, table_act, (vectors, *sizes, len(first), lanes), block, pairs=len(first),
+    acts = _paired("images", act, integers_act, (vectors, *sizes, len(first), lanes), block, pairs=len(first),
                    lanes=lanes, padded=sizes, before=g.padding)
     scales = np.zeros((vectors, *sizes, place[-1] + 1, lanes), np.float32)
     rows, columns = (slice(p, p + n) for p, n in zip(g.padding, (height, width), strict=True))
@@ -155,20 +169,8 @@ def _weight_grad(error: Array, act: Array, table_error: Array, table_act: Array,
         part = scale_act[v * lanes:(v + 1) * lanes]
         scales[v, rows, columns, :, :len(part)] = part.transpose(1, 2, 3, 0)
     out = empty((g.features, *g.kernel, vectors * lanes), np.float32)
-    check(_call("mlp_mx_wgrad", "mlp_mx_wgrad_contract", error=errors, act=acts,
+    check(structs.run("mlp_mx_wgrad", "mlp_mx_wgrad_contract", error=errors, act=acts,
                 scale_error=np.ascontiguousarray(scale_error), scale_act=scales, out=out, features=g.features,
                 vectors=vectors, pairs=len(first), block_pairs=index.max() + 1, size=sizes, out_size=g.out_size,
                 kernel=g.kernel, stride=g.stride, dilation=g.dilation), name)
-    sums = out[..., :channels].transpose(0, 3, 1, 2)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.ascontiguousarray(np.multiply(sums, scale, dtype=np.float64).astype(np.float32))
-
-
-def _call(struct: str, function: str, **fields: Any) -> int:
-    """Fill a C struct, arrays as pointers, and run the function that takes it."""
-    geometry = ffi.new(f"{struct} *")
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(POINTERS[value.dtype.char], value)
-        setattr(geometry, name, value)
-    return int(getattr(lib(), function)(geometry))
+    return out

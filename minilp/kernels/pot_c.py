@@ -7,16 +7,13 @@ loops (``cext/pot_shift_mac.c``) model the paper's INT32 accumulator and do what
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from minilp.kernels import dot8, pot_emulate, reference_pot
+from minilp.kernels import dot8, pot_emulate, reference_pot, structs
 from minilp.kernels.backend import BAD_CODE, OVERFLOW, UNSUPPORTED, check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty, from_chwn, to_chwn
 from minilp.kernels.pot_geometry import Array, Geometry, sum_bits, top_code
-
-C_TYPES = {"int8": "int8_t", "int64": "int64_t", "float32": "float"}
 
 
 def contract(a: Array, b: Array, g: Geometry, bits_a: int, bits_b: int, exponent: int, accumulate: str,
@@ -77,8 +74,9 @@ def _bins(a: Array, b: Array, g: Geometry, levels_a: int, levels_b: int, exponen
     for x, y in reference_pot.group_operands(a, b, g):
         if g.kind == "conv2d_weight_grad":
             result = np.empty((one.features, one.channels, *g.kernel), np.int64)
-            status = _call("mlp_pot_wgrad", error=x, act=y, out=result, levels_error=levels_a, levels_act=levels_b,
-                           channels=one.channels, features=one.features, size=g.size, out_size=g.out_size, **shared)
+            status = structs.run("mlp_pot_wgrad", "mlp_pot_wgrad_contract", error=x, act=y, out=result,
+                                 levels_error=levels_a, levels_act=levels_b, channels=one.channels,
+                                 features=one.features, size=g.size, out_size=g.out_size, **shared)
         else:
             forward = g.kind == "conv2d"
             channels, into = (one.channels, one.features) if forward else (one.features, one.channels)
@@ -86,9 +84,10 @@ def _bins(a: Array, b: Array, g: Geometry, levels_a: int, levels_b: int, exponen
             steps = (one.channels * taps, taps) if forward else (taps, one.channels * taps)
             result = empty((into, *sizes[1], g.batch), dtype)
             target = {"out_float" if out == "float32" else "out_int": result}
-            status = _call("mlp_pot_rows", input=x, weight=y, levels_input=levels_a, levels_weight=levels_b, **target,
-                           **shared, input_grad=not forward, exponent=exponent, in_channels=channels, out_channels=into,
-                           in_size=sizes[0], out_size=sizes[1], weight_out_step=steps[0], weight_in_step=steps[1])
+            status = structs.run("mlp_pot_rows", "mlp_pot_rows_contract", input=x, weight=y, levels_input=levels_a,
+                                 levels_weight=levels_b, **target, **shared, input_grad=not forward,
+                                 exponent=exponent, in_channels=channels, out_channels=into, in_size=sizes[0],
+                                 out_size=sizes[1], weight_out_step=steps[0], weight_in_step=steps[1])
         if status == UNSUPPORTED:
             return None
         if status == BAD_CODE:
@@ -112,16 +111,6 @@ def _digits(a: Array, b: Array, g: Geometry, levels_b: int, exponent: int) -> Ar
                                 reference_pot.SPLIT, low.size, exponent, ffi.from_buffer("float *", joined))
     _check(status, f"pot_shift_{g.kind}_digits", "float32")
     return joined if g.kind == "conv2d_weight_grad" else from_chwn(joined)
-
-
-def _call(struct: str, **fields: Any) -> int:
-    """Fill a C geometry, arrays as pointers, and run the contraction that takes it."""
-    geometry = ffi.new(f"{struct} *")
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            value = ffi.from_buffer(f"{C_TYPES[value.dtype.name]} *", value)
-        setattr(geometry, name, value)
-    return int(getattr(lib(), f"{struct}_contract")(geometry))
 
 
 def _scaled(sums: Array, g: Geometry, exponent: int, name: str) -> Array:

@@ -5,6 +5,7 @@ arrays in the memory order of its input. Both give the same bits.
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from minilp.kernels.backend import active, check, count, ffi, lib, threads
 from minilp.kernels.magnitude import noted
 from minilp.kernels.quantise_checks import NotFiniteError, check_beta, check_scale, kept_axes, not_finite, require
 from minilp.kernels.quantise_run import by_numpy, decode_c, encode_c
-from minilp.kernels.storage import Layout, flat_storage
+from minilp.kernels.storage import Layout, flat_storage, from_storage
 
 __all__ = ["NotFiniteError", "absmax", "fixed_decode", "fixed_encode", "kept_axes", "outside", "pot_decode",
            "pot_encode", "pot_encode_clipped", "random_bits"]
@@ -283,16 +284,34 @@ def _positions(flat: np.ndarray, limit: int, counts: np.ndarray) -> np.ndarray:
     return positions
 
 
-def random_bits(shape: tuple[int, ...], stream: Any) -> np.ndarray:
-    """uint32 words of a stream for a tensor of ``shape``, in logical C order; ``Stream.uint32`` is the public door."""
+def random_bits(shape: tuple[int, ...], stream: Any, order: tuple[int, ...] | None = None) -> np.ndarray:
+    """Words of a stream for a tensor of ``shape``; ``Stream.uint32`` is the public door.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Word k belongs to the element with logical C-order index k.
+    stream : Stream
+    order : tuple of int, optional
+        The axis permutation in which the words shall lie in memory; as they are by default.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint32 of ``shape``; ``words.transpose(order)`` is C-contiguous.
+    """
     shape = tuple(shape)
+    order = tuple(range(len(shape))) if order is None else order
     if active() != "c" or 0 in shape:
-        return reference.logical_bits(shape, stream)
-    words = np.empty(shape, np.uint32)
-    check(lib().mlp_random_bits(ffi.from_buffer("uint32_t[]", words.reshape(-1)), words.size,
-                                                ffi.new("uint32_t[]", stream.key), stream.offset), "random_bits")
+        stored = np.ascontiguousarray(reference.logical_bits(shape, stream).transpose(order)).reshape(-1)
+        return from_storage(stored, shape, order)
+    words = np.empty(math.prod(shape), np.uint32)
+    layout = Layout.of(shape, order, (1,) * len(shape), drawing=True)
+    status = lib().mlp_random_bits(ffi.from_buffer("uint32_t[]", words), *layout.arguments(), layout.index_argument(),
+                                   ffi.new("uint32_t[]", stream.key), stream.offset)
+    check(status, "random_bits")
     count("random_bits")
-    return words
+    return from_storage(words, shape, order)
 
 
 def _absmax_c(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+import minilp
 from minilp.formats import MX, PoT, Spec, Stream
 from minilp.kernels import available_tiers, calls, set_num_threads, threads, use_backend, use_isa
 from minilp.testing import exact
@@ -105,6 +106,25 @@ def test_which_contractions_run_in_c(needs_c):
             a.format.contract(a, b, spec)
         (name,) = (name for name in seen if name.startswith("mx_conv2d"))
         assert (name == "mx_conv2d[numpy]") == (element in ("e4m3", "e5m2")), (element, name)
+        bytes_fit = element in ("e2m1", "e2m3", "int8") and minilp.backend().isa in ("vnni", "amx")
+        assert ("_dot[" in name) == bytes_fit, (element, name)
+
+
+@pytest.mark.parametrize(("element", "length"), [("int8", 260), ("int8", 261), ("int8", 1024), ("e2m1", 1021),
+                                                 ("e2m1", 1024), ("e2m1", 1025), ("e2m3", 1024)])
+def test_the_largest_sums_of_a_block(needs_c, element, length):
+    """One block, every element the largest: 260 squares of 127 are the most below 2^22, 1024 elements fill a record."""
+    fmt = MX(element, block=2048)
+    for sign in (1, -1):
+        x = np.full((17, length), fmt.level.largest, np.float32)
+        y = np.full((5, length), sign * fmt.level.largest, np.float32)
+        y[1, ::2], y[2, -1], y[3, 0] = 0, 0, -y[3, 0]
+        for spec, left, right in ((Spec("linear"), x, y), (Spec("linear_input_grad"), x, np.ascontiguousarray(y.T)),
+                                  (Spec("linear_weight_grad"), np.ascontiguousarray(y.T), np.ascontiguousarray(x.T))):
+            a, b = (encode(fmt, z, spec, i) for i, z in enumerate((left, right)))
+            want = exact.contraction(a.decode(), b.decode(), spec)
+            for way, got in everywhere(lambda a=a, b=b, spec=spec: fmt.contract(a, b, spec)):
+                assert np.array_equal(got, want), (spec, way)
 
 
 def test_a_result_beyond_float32_raises(backend):

@@ -111,6 +111,10 @@ def test_draws_cross_the_high_word_alike(isa):
         same_as_numpy(quantise.pot_encode, x, scale, 5, stream)
         same_as_numpy(quantise.fixed_encode, x, scale, 8, stream)
         same_as_numpy(quantise.random_bits, x.shape, stream)
+        same_as_numpy(quantise.random_bits, x.shape, stream, (1, 2, 3, 0))
+        turned = quantise.random_bits(x.shape, stream, (1, 2, 3, 0))
+        assert np.array_equal(turned, quantise.random_bits(x.shape, stream))
+        assert turned.transpose(1, 2, 3, 0).flags.c_contiguous
 
 
 def test_absmax_equals_an_index_loop():
