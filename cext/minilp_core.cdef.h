@@ -270,6 +270,7 @@ typedef struct {
     int64_t out_channels, blocks, pairs, all_pairs;    /* pairs of a whole block, and of all */
     int64_t in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];   /* in_size: with its padding */
     int64_t left[2];                                   /* input_grad: rows and columns of padding in front */
+    int wide;                                          /* records: which */
 } mlp_mx_rows;
 int mlp_mx_rows_contract(const mlp_mx_rows *g);
 typedef struct {
@@ -277,25 +278,31 @@ typedef struct {
     const float *scale_error, *scale_act;              /* as these, one for each block of block_pairs pairs */
     float *out;                                        /* (features, *kernel, vectors, lanes) sums */
     int64_t features, vectors, pairs, block_pairs, size[2], out_size[2], kernel[2], stride[2], dilation[2];
+    int wide;                                          /* records: which */
 } mlp_mx_wgrad;                                        /* size: of the activation with its padding */
 int mlp_mx_wgrad_contract(const mlp_mx_wgrad *g);
 
-/* mx_dot_records.c, mx_dot.c: the same for integers of a byte, in sums below 2^22 in magnitude and blocks of at most 1024,
- * where the tier multiplies four bytes at once: 16 lanes, see mx_dot.h. */
-int64_t mlp_mx_dot(void);                              /* whether the tier does, not a status */
+/* mx_records.c: the same on records, see mx_records.h: of bytes (sums of a block below 2^22, where the tier multiplies four
+ * bytes at once), or wide (below 2^53, any tier). A block has at most 1024 elements. */
+int64_t mlp_mx_record_lanes(int wide);                 /* of a vector, 0 where the tier has no such records; no status */
 typedef struct {
     const int8_t *codes;               /* (channels, *size, batch) */
-    const int16_t *table;              /* the integers of codes 0 ... 127; the largest is the bias */
+    const int16_t *table;              /* bytes: the integers of codes 0 ... 127; the largest is the bias */
+    const float *values;               /* wide: the integer of each code & 255 */
     const float *scale;                /* (blocks, *size, batch) for samples, else (channels, *size, blocks) */
-    int32_t *records;                  /* (*padded, batch / 16, blocks), (channels / 16, *padded, blocks), or words: */
-    int64_t channels, batch, block, blocks, quads, size[2], padded[2], before[2];     /* (channels, blocks, *size) */
-    int64_t bias;                      /* words: of the other operand */
+    int32_t *records;                  /* (*padded, batch / lanes, blocks), (channels / lanes, *padded, blocks), or */
+    int64_t channels, batch, block, blocks, size[2], padded[2], before[2];      /* words: (channels, blocks, *size) */
+    int64_t length;                    /* of a record: quads of a block, or elements */
+    int64_t bias;                      /* words of bytes: of the other operand */
 } mlp_mx_records;
-int mlp_mx_record_samples(const mlp_mx_records *g);    /* lanes are samples, blocks lie along channels */
-int mlp_mx_record_channels(const mlp_mx_records *g);   /* lanes are channels, blocks lie along the batch */
-int mlp_mx_record_words(const mlp_mx_records *g);      /* no lanes, blocks lie along the batch; no padding */
-int mlp_mx_rows_dot(const mlp_mx_rows *g);             /* records of samples, and words (out_channels, blocks, *kernel); */
-int mlp_mx_wgrad_dot(const mlp_mx_wgrad *g);           /* of channels, and words. pairs, block_pairs: quads of a record; */
+int mlp_mx_dot_samples(const mlp_mx_records *g);       /* lanes are samples, blocks lie along channels */
+int mlp_mx_dot_channels(const mlp_mx_records *g);      /* lanes are channels, blocks lie along the batch */
+int mlp_mx_dot_words(const mlp_mx_records *g);         /* no lanes, blocks lie along the batch; no padding */
+int mlp_mx_wide_samples(const mlp_mx_records *g);
+int mlp_mx_wide_channels(const mlp_mx_records *g);
+int mlp_mx_wide_words(const mlp_mx_records *g);
+int mlp_mx_rows_records(const mlp_mx_rows *g);         /* records of samples, and words (out_channels, blocks, *kernel); */
+int mlp_mx_wgrad_records(const mlp_mx_wgrad *g);       /* of channels, and words. pairs, block_pairs: length of a record; */
                                                        /* wgrad's pairs: blocks. Scales lie in the records. */
 typedef struct {
     int man, emin, top, highest, ceil;                 /* highest: exponent of the largest value */

@@ -1,8 +1,8 @@
 """MX kernels: small elements under one power of two per block, and contractions in integers inside a block.
 
 Each function checks its operands and gives the result its layout. Encoding in blocks, and contractions whose
-block sums fit 24 bits, run in C or in their NumPy twins (:mod:`minilp.kernels.reference_mx`), with the same bits;
-contractions of E4M3 and E5M2 run in NumPy.
+block sums fit 53 bits, run in C or in their NumPy twins (:mod:`minilp.kernels.reference_mx`), with the same bits;
+contractions of E5M2 run in NumPy.
 """
 from __future__ import annotations
 
@@ -238,8 +238,11 @@ def _one_group(x: Array, y: Array, left: Element, right: Element, g: Geometry, b
                exponent_y: Array, bits: int, scale: float) -> Array:
     """Stored float32 result of one group of channels; ``scale`` is the common power of two."""
     lowest = int(exponent_x.min(initial=0)) + int(exponent_y.min(initial=0))
-    if active() == "c" and x.size and y.size and g.batch and bits <= 24 and lowest >= LEAST:
-        return mx_c.contract(x, y, left.integers(), right.integers(), g, block, exponent_x, exponent_y, scale)
+    if active() == "c" and x.size and y.size and g.batch and lowest >= LEAST:
+        length = {"conv2d": g.channels, "conv2d_input_grad": g.features}.get(g.kind, g.batch)
+        how = mx_c.kind(left.integers(), right.integers(), block, length)
+        if how is not None:
+            return mx_c.contract(how, x, y, left.integers(), right.integers(), g, block, exponent_x, exponent_y, scale)
     count(f"mx_{g.kind}[numpy]")
     values = [e.integers().astype(np.float64)[codes.view(np.uint8)] for e, codes in ((left, x), (right, y))]
     total = reference_mx.contract(values[0], values[1], g, block, (exponent_x, exponent_y), bits)

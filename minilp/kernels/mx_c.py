@@ -1,13 +1,17 @@
-"""The C kernels behind :func:`minilp.kernels.mx.mx_contract`: operands laid out in pairs, with their padding."""
+"""The C kernels behind :func:`minilp.kernels.mx.mx_contract`: operands laid out in pairs, with their padding.
+
+Where :mod:`minilp.kernels.mx_records_c` takes the operands, it does the work.
+"""
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from typing import Any
 
 import numpy as np
 
-from minilp.kernels import mx_dot_c, structs
+from minilp.kernels import mx_records_c, structs
 from minilp.kernels.backend import check, count, ffi, lib, vector_tier
 from minilp.kernels.layout import empty
 from minilp.kernels.mls_c import dot_tier
@@ -15,19 +19,48 @@ from minilp.kernels.pot_geometry import Array, Geometry
 from minilp.kernels.reference_mls import result_shape
 from minilp.kernels.reference_quantise import INFINITY_BITS
 
+MOST = 1024  # MLP_MX_MOST of mx_records.h: elements of the longest block of a record
 FIRST = 0 if sys.byteorder == "little" else 1  # where the low half of an int32 lies
 
 
-def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geometry, block: int, exponent_a: Array,
-             exponent_b: Array, scale: float) -> Array:
+def kind(integers_a: Array, integers_b: Array, block: int, length: int) -> str | None:
+    """Which kernels take these operands.
+
+    Parameters
+    ----------
+    integers_a, integers_b : np.ndarray
+        int64 of length 256, the integer of each code.
+    block, length : int
+        Of a block, and of the sum.
+
+    Returns
+    -------
+    str or None
+        ``"dot"`` where the tier multiplies four bytes at once, integers fit a byte and sums of a block stay below 2^22;
+        ``"pairs"`` where integers fit 16 bits and sums 24; ``"wide"`` where a double holds every sum. None otherwise.
+    """
+    largest = [int(integers.max()) for integers in (integers_a, integers_b)]
+    longest = min(block, length)
+    total = longest * largest[0] * largest[1]
+    if max(largest) < 1 << 7 and longest <= MOST and total < 1 << 22 and lib().mlp_mx_record_lanes(0):
+        return "dot"
+    if max(largest) < 1 << 15 and total < 1 << 24:
+        return "pairs"
+    return "wide" if longest <= MOST and total <= 1 << 53 else None
+
+
+def contract(how: str, a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geometry, block: int,
+             exponent_a: Array, exponent_b: Array, scale: float) -> Array:
     """One contraction of one group of channels.
 
     Parameters
     ----------
+    how : {"dot", "pairs", "wide"}
+        What :func:`kind` said.
     a, b : np.ndarray
         int8 codes as stored: (C, H, W, N) activations and errors, (O, C, KH, KW) weights; not empty.
     integers_a, integers_b : np.ndarray
-        int64 of length 256, the integer of each code; sums of a block fit 24 bits.
+        int64 of length 256, the integer of each code.
     g : Geometry
         With ``groups == 1``.
     block : int
@@ -42,12 +75,10 @@ def contract(a: Array, b: Array, integers_a: Array, integers_b: Array, g: Geomet
     np.ndarray
         float32 in storage order.
     """
-    length = {"conv2d": g.channels, "conv2d_input_grad": g.features}.get(g.kind, g.batch)
-    dot = mx_dot_c.fits(integers_a, integers_b, block, length)
-    name = f"mx_{g.kind}{'_dot' if dot else ''}[{dot_tier()}]"
+    name = f"mx_{g.kind}_{how}[{vector_tier() if how == 'wide' else dot_tier()}]"
     scales = [((e + 127) << 23).view(np.float32) for e in (exponent_a, exponent_b)]
     run = _weight_grad if g.kind == "conv2d_weight_grad" else _rows
-    result = run(a, b, integers_a, integers_b, scales[0], scales[1], g, block, scale, name, dot)
+    result = run(a, b, integers_a, integers_b, scales[0], scales[1], g, block, scale, name, how)
     count(name)
     return result
 
@@ -107,7 +138,7 @@ def _paired(how: str, codes: Array, integers: Array, shape: tuple[int, ...], blo
 
 
 def _rows(x: Array, w: Array, integers_x: Array, integers_w: Array, scale_x: Array, scale_w: Array, g: Geometry,
-          block: int, scale: float, name: str, dot: bool) -> Array:
+          block: int, scale: float, name: str, how: str) -> Array:
     """Forward and input gradient: pairs or quads of channels, lanes are images."""
     forward = g.kind == "conv2d"
     if not forward:
@@ -118,8 +149,9 @@ def _rows(x: Array, w: Array, integers_x: Array, integers_w: Array, scale_x: Arr
         before = [max(0, -((p - (k - 1) * d) // s)) for k, s, p, d in taps]
         sizes = [max(left + (n - 1 + p) // s + 1, left + have)
                  for left, n, have, (_, s, p, _) in zip(before, g.size, (height, width), taps, strict=True)]
-    if dot:
-        return mx_dot_c.rows(x, w, integers_x, integers_w, scale_x, scale_w, g, block, scale, name, before, sizes)
+    if how != "pairs":
+        return mx_records_c.rows(how, x, w, integers_x, integers_w, scale_x, scale_w, g, block, scale, name, before,
+                                 sizes)
     lanes = int(lib().mlp_mx_lanes())
     padded = -(-batch // lanes) * lanes
     place, index, first = _pairs(channels, block)
@@ -144,9 +176,9 @@ def _rows(x: Array, w: Array, integers_x: Array, integers_w: Array, scale_x: Arr
 
 
 def _weight_grad(error: Array, act: Array, integers_error: Array, integers_act: Array, scale_error: Array,
-                 scale_act: Array, g: Geometry, block: int, scale: float, name: str, dot: bool) -> Array:
+                 scale_act: Array, g: Geometry, block: int, scale: float, name: str, how: str) -> Array:
     """Weight gradient: pairs or quads of images, lanes are input channels."""
-    sum_up = mx_dot_c.weight_grad if dot else _weight_sums
+    sum_up = _weight_sums if how == "pairs" else functools.partial(mx_records_c.weight_grad, how)
     sums = sum_up(error, act, integers_error, integers_act, scale_error, scale_act, g, block, name)
     sums = sums[..., :g.channels].transpose(0, 3, 1, 2)
     with np.errstate(over="ignore", under="ignore"):
