@@ -105,7 +105,7 @@ def test_the_headline_table_is_that_of_the_records(results, text):
 def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
     found = {(run.config.recipe.name, run.config.settings): run.score for run in read(results)
              if (run.config.data, run.config.epochs, run.config.train_images) == ("cifar10", 3, 10000)
-             and run.config.seed == 0}
+             and run.config.seed == 0 and run.config.lr == 0.2}
     score = {setting: found["potq", (f"last.error.{setting}",)] for setting in (
         "rounding=stochastic", "bits=6", "threshold=linear")}
     text = " ".join(text.split())
@@ -117,6 +117,33 @@ def test_what_the_last_layers_errors_cost_is_what_was_recorded(results, text):
                   f"do not help ({score['bits=6']:.1f} %)",
                   f"up from 1.5 on ({score['threshold=linear']:.1f} %)"):
         assert words in text
+
+
+def test_what_saturating_errors_cost_mxfp4_is_what_was_recorded(results, text):
+    runs = [run for run in read(results) if run.config.model == "resnet20" and run.config.init is None]
+    score = {run.config.settings: run.score for run in runs if run.config.recipe.name == "mxfp4"
+             and (run.config.epochs, run.config.train_images) == (3, 10000)}
+    words = ("it reaches {:.1f} %, with errors in float32 {:.1f} %, with the last layer in float32 {:.1f} %, with "
+             "scales of errors such that none saturates (`--set error.scale_rule=ceil`) {:.1f} %; with weights or "
+             "activations in float32 instead {:.1f} and {:.1f} %.")
+    given = ((), ("error=none",), ("last=none",), ("error.scale_rule=ceil",), ("weight=none",), ("act=none",))
+    assert words.format(*(score[settings] for settings in given)) in " ".join(text.split())
+    full = {run.config.settings: run.score for run in runs if run.config.recipe.name == "mxfp4"
+            and run.config.epochs == 15}
+    fp32 = np.mean([run.score for run in runs if run.config.recipe.name == "fp32" and run.config.epochs == 15
+                    and run.config.optimizer == "sgd" and not run.config.settings])
+    assert f"`mxfp4` ends {fp32 - full[()]:.2f} points behind `fp32` as it is" in text
+
+
+def test_the_learning_rate_is_not_what_potq_lacks(results, text):
+    found = {name: [run.score for run in read(results) if run.config.recipe.name == name and not run.config.settings
+                    and (run.config.data, run.config.model, run.config.epochs) == ("cifar10", "resnet20", 3)
+                    and run.config.train_images == 10000 and run.config.seed == 0 and run.config.init is None
+                    and run.config.optimizer == "sgd"] for name in ("potq", "fp32")}
+    assert [len(scores) for scores in found.values()] == [4, 4]
+    low, high = ({name: f(scores) for name, scores in found.items()} for f in (min, max))
+    assert (f"to one of 0.4 it ends between {low['potq']:.1f} and {high['potq']:.1f} %, `fp32` between "
+            f"{low['fp32']:.1f} and {high['fp32']:.1f} %.") in " ".join(text.split())
 
 
 def test_what_activations_cost_from_float32s_weights_is_what_was_recorded(results, text):
@@ -140,7 +167,8 @@ def test_what_activations_cost_from_float32s_weights_is_what_was_recorded(result
 def test_what_single_switches_do_is_what_was_recorded(results, text):
     """The sentences on the ablations, figure by figure."""
     runs = [run for run in read(results) if run.config.model == "resnet20" and run.config.init is None
-            and (run.config.data, run.config.epochs, run.config.train_images) == ("cifar10", 3, 10000)]
+            and (run.config.data, run.config.epochs, run.config.train_images) == ("cifar10", 3, 10000)
+            and (run.config.lr == 0.2 or run.config.optimizer != "sgd")]
     found = {(run.config.recipe.name, *run.config.settings): run.score for run in runs
              if run.config.seed == 0 and run.config.optimizer != "adamw"}
     as_is = ((), ("lns.gamma=8", "update.gamma=2048"))  # the same lns-madam in other words
