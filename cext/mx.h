@@ -5,6 +5,7 @@
  *   mx_pairs.c   levels to pairs of integers, with padding
  *   mx_lanes.h   the vector loops, one body for all tiers
  *   mx_tiers.c   their instances and the drivers
+ *   mx_records.h the same sums another way, where that is faster or integers are wider
  *
  * Elements come as 16-bit integers in pairs along the sum, in one int32: one instruction multiplies two elements of a
  * block and adds them up. Images come with their padding, so that no loop tests a border. The term of a block is

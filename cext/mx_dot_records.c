@@ -1,5 +1,5 @@
-/* MX codes to the records of bytes that mx_dot.c multiplies; see mx_records.h. Nothing is computed but the first sums, so there is
- * no NumPy twin: the contractions' twins read the codes themselves. */
+/* MX codes to the records of bytes that mx_dot.c multiplies; see mx_records.h. Nothing is computed but the first sums,
+ * so there is no NumPy twin: the contractions' twins read the codes themselves. */
 #include "mx_records.h"
 #include "mls_dot.h"
 #include <string.h>
@@ -25,7 +25,8 @@ int mlp_mx_dot_samples(const mlp_mx_records *g)
     int status = plan(g, &decode, &dots);
     if (status != MLP_OK)
         return status;
-    const int64_t width = g->size[1], plane = g->size[0] * width * g->batch, record = mlp_mx_lane_record(mlp_mx_dot_kernel(), g->length);
+    const int64_t width = g->size[1], plane = g->size[0] * width * g->batch;
+    const int64_t record = mlp_mx_lane_record(mlp_mx_dot_kernel(), g->length);
     const int64_t vectors = mlp_ceil_div(g->batch, LANES), pixel = vectors * g->blocks * record;
     const int64_t bytes = g->length * 64, pixels = at_once(bytes);
     MLP_PRAGMA(omp parallel for schedule(static) num_threads(mlp_threads()))
@@ -69,7 +70,8 @@ int mlp_mx_dot_channels(const mlp_mx_records *g)
     int status = plan(g, &decode, &dots);
     if (status != MLP_OK)
         return status;
-    const int64_t width = g->size[1], plane = g->size[0] * width * g->batch, record = mlp_mx_lane_record(mlp_mx_dot_kernel(), g->length);
+    const int64_t width = g->size[1], plane = g->size[0] * width * g->batch;
+    const int64_t record = mlp_mx_lane_record(mlp_mx_dot_kernel(), g->length);
     const int64_t vectors = mlp_ceil_div(g->channels, LANES), pixel = g->blocks * record;
     const int64_t bytes = mlp_ceil_div(g->length, 4) * 16, pixels = at_once(bytes);
     MLP_PRAGMA(omp parallel for schedule(static) num_threads(mlp_threads()))
