@@ -1,6 +1,6 @@
 """Build of the C core: cffi in API mode, one abi3 extension ``minilp._core``.
 
-The prototypes live once, in ``minilp_core.cdef.h``: cffi reads that file, and ``minilp_core.h`` includes it for the C
+The prototypes live once, in ``*.cdef.h``: cffi reads these files, and ``minilp_core.h`` includes them for the C
 sources. Instruction sets are not chosen here. Every source is portable C; the vector versions carry function
 attributes and are picked at run time (see ``dispatch.c``), so one binary serves every x86-64 machine.
 """
@@ -25,7 +25,7 @@ CFLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapp
           "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-psabi"]
 
 ffibuilder = FFI()
-ffibuilder.cdef("\n".join(line for line in (CEXT / "minilp_core.cdef.h").read_text().splitlines()
+ffibuilder.cdef("\n".join(line for path in sorted(CEXT.glob("*.cdef.h")) for line in path.read_text().splitlines()
                           if not line.startswith("#")))
 ffibuilder.set_source(
     "minilp._core",

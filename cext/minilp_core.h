@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "minilp_core.cdef.h"
+#include "minilp_mx.cdef.h"
 
 enum { MLP_OK = 0, MLP_BAD_ARGUMENT = 1, MLP_NO_MEMORY = 2, MLP_OVERFLOW = 3, MLP_UNSUPPORTED = 4, MLP_BAD_CODE = 5 };
 enum { MLP_PORTABLE = 0, MLP_AVX2 = 1, MLP_AVX512 = 2, MLP_VNNI = 3, MLP_AMX = 4 };

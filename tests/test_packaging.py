@@ -59,8 +59,8 @@ def sdist(tmp_path_factory):
 
 def test_sdist_holds_what_a_build_needs(sdist):
     names, _ = sdist
-    for needed in ("cext/build.py", "cext/minilp_core.h", "cext/minilp_core.cdef.h", "setup.py", "LICENSE", "README.md",
-                   "minilp/py.typed", "minilp/energy/prices/horowitz-45nm.json"):
+    for needed in ("cext/build.py", "cext/minilp_core.h", "cext/minilp_core.cdef.h", "cext/minilp_mx.cdef.h",
+                   "setup.py", "LICENSE", "README.md", "minilp/py.typed", "minilp/energy/prices/horowitz-45nm.json"):
         assert needed in names
 
 

@@ -49,7 +49,12 @@ def test_the_headline_table_is_that_of_the_records(results, text):
     assert f"15 epochs `lns-madam` is {behind['lns-madam']} points behind `fp32`. Its" in words
     by_madam = mean["fp32, by Madam as lns-madam"]
     energy = {line.label: tables.row_of(line)["energy"] for line in lines}
-    assert f"none of the papers) end {behind['int8']} points behind, for a twelfth" in words
+    blocks = "mxfp4, scales of errors such that none saturates"
+    assert f"(`int8`) end {behind['int8']} points behind for a twelfth of" in words
+    assert f"`fp8` {-float(behind['fp8']):.2f} ahead for a fifth" in words
+    assert f"(`mxfp4`) {behind[blocks]} behind for an eleventh, once no error saturates (one seed each)" in words
+    assert f"Over 15 epochs that setting ends {behind[blocks]} points behind (one seed)." in words
+    assert 4.5 < energy["fp32"] / energy["fp8"] < 5.5 and 10.5 < energy["fp32"] / energy[blocks] < 11.5
     assert 11.5 < energy["fp32"] / energy["int8"] < 12.5 and 5.5 < energy["fp32"] / energy["mls"] < 6.5
     assert "for a sixth of the energy" in words and "`potq` spends a twentieth" in words
     assert 20 < energy["fp32"] / energy["potq"] < 25
