@@ -230,6 +230,8 @@ def test_what_each_role_costs_in_translation_is_what_was_recorded(results, text)
     words = ("validation loss of {:.2f}, `fp32` {:.2f}; in between lie `potq` with weights in float32 ({:.2f}), with "
              "errors ({:.2f}), with the output layer ({:.2f}) and with activations ({:.2f})")
     assert words.format(loss["potq", ()], loss["fp32", ()], *role.values()) in " ".join(text.split())
+    alone = loss["potq", ("last.error=none",)]
+    assert f"The output layer's errors alone in float32 give {alone:.2f}: they" in " ".join(text.split())
 
 
 def test_fine_tuning_did_what_was_recorded(results, text):
